@@ -25,7 +25,7 @@ __all__ = ["REFERENCE_SCHEMA_VERSION", "JSONValue", "JobReference", "parse_job_r
 REFERENCE_SCHEMA_VERSION = 1
 
 #: Anything that JSON can hold.
-JSONValue: TypeAlias = "None | bool | int | float | str | list[JSONValue] | dict[str, JSONValue]"
+JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 
 
 class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from prefect.blocks.core import Block
-from prefect.types import SecretDict
+from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
 from pydantic import Field, SecretStr
 
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError

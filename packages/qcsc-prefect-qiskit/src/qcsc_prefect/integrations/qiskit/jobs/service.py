@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qiskit.primitives import PrimitiveResult
     from qiskit_ibm_runtime import RuntimeJobV2
 
+    from qcsc_prefect.core.errors import JobError
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
 __all__ = [
@@ -158,6 +159,13 @@ class JobService(Protocol):
 
         Raises:
             JobNotFoundError: If the service does not know the job.
+        """
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+        """Ask once where several jobs stand, in as few requests as the service allows.
+
+        Returns:
+            For each job its status, or the error that asking for it gave.
         """
 
     async def result(self, job_id: str) -> FetchedResult:

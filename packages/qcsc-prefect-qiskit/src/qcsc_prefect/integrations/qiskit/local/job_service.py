@@ -6,7 +6,7 @@ import functools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.errors import JobNotFoundError, ResultUnavailableError
+from qcsc_prefect.core.errors import JobError, JobNotFoundError, ResultUnavailableError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import (
     FetchedResult,
@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
@@ -63,6 +64,12 @@ class LocalJobService:
     async def status(self, job_id: str) -> JobStatus:
         """Say where a job stands; one that nobody runs is started again."""
         return await run_blocking(self._status, job_id)
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+        """Say where several jobs stand."""
+        return await run_blocking(
+            lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
+        )
 
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
@@ -112,6 +119,12 @@ class LocalJobService:
         lock.release()
         self._runner.start(job_id)
         return JobStatus(JobState.QUEUED, JobState.QUEUED.value)
+
+    def _status_or_error(self, job_id: str) -> JobStatus | JobError:
+        try:
+            return self._status(job_id)
+        except JobError as error:
+            return error
 
     def _result(self, job_id: str) -> FetchedResult:
         job = self._store.job(job_id)
