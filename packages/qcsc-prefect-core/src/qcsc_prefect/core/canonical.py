@@ -168,7 +168,7 @@ class CanonicalWriter:
                 position = start
                 for item in items[start : start + _ITEMS_BETWEEN_FLUSHES]:
                     write(item)
-                    position += 1  # noqa: SIM113 - the error below needs it, enumerate is slower
+                    position += 1
                 if len(self._buffer) >= _FLUSH_BYTES:
                     self.flush()
         except InputError as error:
