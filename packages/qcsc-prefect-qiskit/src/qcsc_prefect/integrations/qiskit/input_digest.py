@@ -1,0 +1,152 @@
+"""The identity of what a primitive is asked to run.
+
+Two inputs have one digest if and only if the service would run them alike, as far as that can be
+told without running them; ``docs/identity.md`` says what counts and what does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect.context import FlowRunContext
+
+from qcsc_prefect.core.digest import build_input_digest
+
+__all__ = ["build_qiskit_estimator_input_digest", "build_qiskit_sampler_input_digest"]
+
+SAMPLER_PREFIX = "qiskit-sampler-input"
+ESTIMATOR_PREFIX = "qiskit-estimator-input"
+
+
+def build_qiskit_sampler_input_digest(
+    pubs: Iterable[Any],
+    *,
+    backend_name: str | None = None,
+    runtime_block_name: str | None = None,
+    shots: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    cache_scope: str = "flow",
+    cache_namespace: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """Build the input digest of a sampler job.
+
+    The digest is the identity of the job's input and nothing of the run that submits it: equal
+    input gives an equal digest in another process, on another machine and with another version of
+    Python or Qiskit. By default it also holds the name of the running flow.
+
+    Args:
+        pubs: Sampler PUBs in any form that the primitive accepts, or one circuit.
+        backend_name: The backend that the job is meant for.
+        runtime_block_name: The saved configuration that it is submitted through.
+        shots: Shots of those PUBs that have none of their own.
+        options: The primitive's options.
+        cache_scope: ``flow`` keeps equal inputs of different flows apart, ``global`` does not.
+        cache_namespace: A further name that keeps equal inputs apart.
+        extra: Further plain values that keep equal inputs apart.
+
+    Returns:
+        ``qiskit-sampler-input-<64 hexadecimal digits>``.
+
+    Raises:
+        UnsupportedTypeError: If something in the input cannot be encoded faithfully; the message
+            and `path` say what and where, for example ``pubs[0].circuit.metadata.callback``.
+        InputError: If the input is not what a sampler accepts.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> bell = QuantumCircuit(2)
+        >>> _ = bell.h(0), bell.cx(0, 1), bell.measure_all()
+        >>> one = build_qiskit_sampler_input_digest([bell], shots=1024)
+        >>> one == build_qiskit_sampler_input_digest([(bell, None, 1024)])
+        True
+    """
+    from qcsc_prefect.integrations.qiskit import identity  # noqa: PLC0415 - imports Qiskit
+
+    inputs = {
+        "primitive": "sampler",
+        "pubs": identity.sampler_pub_forms(pubs, shots),
+        "backend_name": backend_name,
+        "runtime_block_name": runtime_block_name,
+        "options": identity.options_tree(options),
+    }
+    return build_input_digest(
+        SAMPLER_PREFIX,
+        inputs,
+        cache_scope=cache_scope,
+        flow_name=current_flow_name(),
+        cache_namespace=cache_namespace,
+        extra=extra,
+        registry=identity.identity_registry,
+    )
+
+
+def build_qiskit_estimator_input_digest(
+    pubs: Iterable[Any],
+    *,
+    backend_name: str | None = None,
+    runtime_block_name: str | None = None,
+    precision: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    cache_scope: str = "flow",
+    cache_namespace: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """Build the input digest of an estimator job.
+
+    Like :func:`build_qiskit_sampler_input_digest`, with observables and precision.
+
+    Args:
+        pubs: Estimator PUBs in any form that the primitive accepts.
+        backend_name: The backend that the job is meant for.
+        runtime_block_name: The saved configuration that it is submitted through.
+        precision: Precision of those PUBs that have none of their own.
+        options: The primitive's options.
+        cache_scope: ``flow`` keeps equal inputs of different flows apart, ``global`` does not.
+        cache_namespace: A further name that keeps equal inputs apart.
+        extra: Further plain values that keep equal inputs apart.
+
+    Returns:
+        ``qiskit-estimator-input-<64 hexadecimal digits>``.
+
+    Raises:
+        UnsupportedTypeError: If something in the input cannot be encoded faithfully; the message
+            and `path` say what and where.
+        InputError: If the input is not what an estimator accepts, for example an observable that
+            is not Hermitian.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> bell = QuantumCircuit(2)
+        >>> _ = bell.h(0), bell.cx(0, 1)
+        >>> one = build_qiskit_estimator_input_digest([(bell, {"ZZ": 1, "XX": 0.5})])
+        >>> one == build_qiskit_estimator_input_digest([(bell, {"XX": 0.5, "ZZ": 1})])
+        True
+    """
+    from qcsc_prefect.integrations.qiskit import identity  # noqa: PLC0415 - imports Qiskit
+
+    inputs = {
+        "primitive": "estimator",
+        "pubs": identity.estimator_pub_forms(pubs, precision),
+        "backend_name": backend_name,
+        "runtime_block_name": runtime_block_name,
+        "options": identity.options_tree(options),
+    }
+    return build_input_digest(
+        ESTIMATOR_PREFIX,
+        inputs,
+        cache_scope=cache_scope,
+        flow_name=current_flow_name(),
+        cache_namespace=cache_namespace,
+        extra=extra,
+        registry=identity.identity_registry,
+    )
+
+
+def current_flow_name() -> str | None:
+    """Return the name of the running flow, also inside its tasks; None outside of a flow."""
+    context = FlowRunContext.get()
+    if context is None or context.flow is None:
+        return None
+    return context.flow.name
