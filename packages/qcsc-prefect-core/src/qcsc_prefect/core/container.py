@@ -223,7 +223,7 @@ def read_container(
 
 
 def _checked_head_and_body(view: memoryview) -> tuple[_Head, memoryview]:
-    if view.nbytes < _HEAD_OFFSET or view[: len(MAGIC)] != MAGIC:
+    if view.nbytes < _HEAD_OFFSET or view[: len(MAGIC)].tobytes() != MAGIC:
         raise DamagedRecordError(
             f"This is no container: it has {view.nbytes} bytes, and they do not begin as one does."
         )

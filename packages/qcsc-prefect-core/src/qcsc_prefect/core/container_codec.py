@@ -7,6 +7,7 @@ thread is never held up. A piece that does not become smaller is stored as it is
 
 from __future__ import annotations
 
+import importlib
 import sys
 import zlib
 from typing import TYPE_CHECKING, Final, Literal
@@ -26,6 +27,8 @@ PIECE_SIZE: Final = 1 << 20
 MAX_PIECE_SIZE: Final = 1 << 24
 
 _LEVEL: Final = 1
+# backports.zstd is, call for call, the module that Python has had since 3.14.
+_ZSTD_MODULE: Final = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _SAMPLE_SIZE: Final = 1 << 14
 
 
@@ -156,10 +159,7 @@ def _zlib_decompress(piece: memoryview, raw_size: int) -> bytes:
 
 def _zstd_compressor() -> Callable[[memoryview], bytes]:
     try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
+        zstd = importlib.import_module(_ZSTD_MODULE)
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             "The codec 'zstd' needs the package backports.zstd, which is not installed; "
@@ -168,17 +168,15 @@ def _zstd_compressor() -> Callable[[memoryview], bytes]:
     compressor = zstd.ZstdCompressor(level=_LEVEL)
 
     def compress(piece: memoryview) -> bytes:
-        return compressor.compress(piece, mode=compressor.FLUSH_FRAME)
+        packed: bytes = compressor.compress(piece, mode=compressor.FLUSH_FRAME)
+        return packed
 
     return compress
 
 
 def _zstd_decompressor() -> Callable[[memoryview, int], bytes]:
     try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
+        zstd = importlib.import_module(_ZSTD_MODULE)
     except ModuleNotFoundError as exc:
         raise RecordError(
             "The record is compressed with zstd, and the package backports.zstd is not "
@@ -188,7 +186,7 @@ def _zstd_decompressor() -> Callable[[memoryview, int], bytes]:
     def decompress(piece: memoryview, raw_size: int) -> bytes:
         decompressor = zstd.ZstdDecompressor()
         try:
-            raw = decompressor.decompress(piece, raw_size + 1)
+            raw: bytes = decompressor.decompress(piece, raw_size + 1)
         except zstd.ZstdError as exc:
             raise DamagedRecordError(f"A piece of the record does not decompress: {exc}.") from exc
         return _checked(raw, raw_size, at_end=decompressor.eof and not decompressor.unused_data)

@@ -7,9 +7,9 @@ time-zone classes instead of the standard library's.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dateutil import tz
+from dateutil import tz  # type: ignore[import-untyped]
 
 from .container_registry import Part, ValueType
 
@@ -21,19 +21,19 @@ __all__ = ["VALUE_TYPES"]
 # The parts are those of builtins/timezone, so that a reader without dateutil still has the times.
 
 
-def _utc_parts(_zone: object) -> Iterable[Part]:
+def _utc_parts(_zone: tz.tzutc) -> Iterable[Part]:
     return [Part("", timedelta(0)), Part("", None)]
 
 
-def _utc(_parts: Sequence[object]) -> object:
+def _utc(_parts: Sequence[object]) -> tz.tzutc:
     return tz.tzutc()
 
 
-def _offset_parts(zone: Any) -> Iterable[Part]:  # noqa: ANN401 - the registry pairs it with its type
+def _offset_parts(zone: tz.tzoffset) -> Iterable[Part]:
     return [Part("", zone.utcoffset(None)), Part("", zone.tzname(None))]
 
 
-def _offset(parts: Sequence[object]) -> object:
+def _offset(parts: Sequence[object]) -> tz.tzoffset:
     offset, name = parts
     if not isinstance(offset, timedelta) or not isinstance(name, str | None):
         raise TypeError("a time zone is made of an offset and a name")

@@ -107,7 +107,7 @@ def _raw_bytes(array: np.ndarray[Any, Any]) -> Buffer:
     return Buffer(memoryview(array.reshape(-1).view(np.uint8)))
 
 
-def _array_parts(array: Any) -> Iterator[Part]:  # noqa: ANN401 - the registry pairs it with its type
+def _array_parts(array: Any) -> Iterator[Part]:
     axes = _axes_by_step(array)
     yield Part("", _dtype_form(array.dtype))
     yield Part("", list(array.shape))
@@ -150,7 +150,7 @@ def _is_shape(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
-def _scalar_parts(scalar: Any) -> Iterable[Part]:  # noqa: ANN401 - the registry pairs it with its type
+def _scalar_parts(scalar: Any) -> Iterable[Part]:
     if scalar.dtype.hasobject:
         raise TypeError(f"there is no stored form for a scalar of {scalar.dtype!r}")
     return [Part("", _dtype_form(scalar.dtype)), Part("", scalar.tobytes())]
@@ -172,7 +172,7 @@ def _scalar_type(scalar_type: type[np.generic]) -> ValueType:
 
 def _text_type(name: str, scalar_type: type[Any], plain_type: type[str] | type[bytes]) -> ValueType:
     # By way of an array, trailing zeros would be lost.
-    def parts(scalar: Any) -> Iterable[Part]:  # noqa: ANN401
+    def parts(scalar: Any) -> Iterable[Part]:
         return [Part("", plain_type(scalar))]
 
     def build(stored: Sequence[object]) -> object:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import zoneinfo
 from collections import OrderedDict
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from .container_registry import Part, ValueType
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["VALUE_TYPES"]
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 
 def _value_type(
     name: str,
-    python_type: type[_T],
-    take_apart: Callable[[_T], Iterable[object]],
-    build: Callable[..., object],
-) -> ValueType:
-    """A value type whose parts have no paths of their own."""
+    python_type: type[T],
+    take_apart: Callable[[T], Iterable[object]],
+    build: Callable[..., T],
+) -> ValueType[T]:
+    """A value type whose parts have no paths of their own, and are its constructor's arguments."""
 
-    def parts(value: Any) -> Iterable[Part]:  # noqa: ANN401 - the registry pairs it with its type
+    def parts(value: T) -> Iterable[Part]:
         return (Part("", part) for part in take_apart(value))
 
-    def rebuild(stored: Sequence[object]) -> object:
+    def rebuild(stored: Sequence[object]) -> T:
         return build(*stored)
 
     return ValueType(f"builtins/{name}", python_type, parts, rebuild)
@@ -43,99 +43,97 @@ def _set_items(value: set[object] | frozenset[object]) -> Iterable[object]:
     return sorted(value, key=lambda item: (type(item).__name__, repr(item)))
 
 
-@functools.lru_cache(maxsize=1)
-def _zone_names() -> set[str]:
-    return zoneinfo.available_timezones()
+def _set(*items: object) -> set[object]:
+    return set(items)
 
 
-def _zone(name: str) -> zoneinfo.ZoneInfo:
-    # ZoneInfo may import a package made from the name, so only names on the list reach it.
-    if name not in _zone_names():
-        raise ValueError(f"no time zone {name!r:.60} is installed")
-    return zoneinfo.ZoneInfo(name)
+def _frozenset(*items: object) -> frozenset[object]:
+    return frozenset(items)
 
 
-def _zone_name(zone: zoneinfo.ZoneInfo) -> list[object]:
-    if zone.key is None:
-        raise TypeError("a time zone that was read from a file has no name to store it by")
-    return [zone.key]
+def _slice_arguments(value: slice | range) -> Iterable[object]:
+    return [value.start, value.stop, value.step]
 
 
-def _bytearray(raw: bytes) -> bytearray:
+def _bytearray(raw: object) -> bytearray:
     if not isinstance(raw, bytes):
         raise TypeError("a bytearray is made of bytes")
     return bytearray(raw)
 
 
-def _datetime(
-    year: int,
-    month: int,
-    day: int,
-    hour: int,
-    minute: int,
-    second: int,
-    micro: int,
-    zone: Any,
-    fold: int,  # noqa: ANN401, E501
-) -> datetime:
-    return datetime(year, month, day, hour, minute, second, micro, zone, fold=fold)
+def _datetime_parts(value: datetime) -> Iterable[object]:
+    return [
+        *(value.year, value.month, value.day),
+        *(value.hour, value.minute, value.second, value.microsecond),
+        value.tzinfo,
+        value.fold,
+    ]
 
 
-def _time(hour: int, minute: int, second: int, micro: int, zone: Any, fold: int) -> time:  # noqa: ANN401
-    return time(hour, minute, second, micro, zone, fold=fold)
+def _datetime(*parts: object) -> datetime:
+    *numbers, zone, fold = parts
+    return datetime(*numbers, tzinfo=zone, fold=fold)  # type: ignore[arg-type]
 
 
-def _timezone(offset: timedelta, name: str | None) -> timezone:
-    if name is None:
-        return timezone.utc if not offset else timezone(offset)
-    return timezone(offset, name)
+def _time_parts(value: time) -> Iterable[object]:
+    return [value.hour, value.minute, value.second, value.microsecond, value.tzinfo, value.fold]
 
 
-def _timezone_parts(zone: timezone) -> list[object]:
-    # A timezone hands out its arguments only to pickle: (offset,) or (offset, name).
+def _time(*parts: object) -> time:
+    *numbers, zone, fold = parts
+    return time(*numbers, tzinfo=zone, fold=fold)  # type: ignore[arg-type]
+
+
+def _timezone_parts(zone: timezone) -> Iterable[object]:
+    # A timezone tells its arguments only to pickle: (offset,) or (offset, name).
     offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
     return [offset, name[0] if name else None]
 
 
+def _timezone(offset: object, name: object) -> timezone:
+    if not isinstance(offset, timedelta) or not isinstance(name, str | None):
+        raise TypeError("a time zone is made of an offset and a name")
+    if name is None:
+        return timezone(offset) if offset else UTC
+    return timezone(offset, name)
+
+
+def _zone_parts(zone: zoneinfo.ZoneInfo) -> Iterable[object]:
+    if zone.key is None:
+        raise TypeError("a time zone that was read from a file has no name to store it by")
+    return [zone.key]
+
+
+def _zone(name: object) -> zoneinfo.ZoneInfo:
+    # ZoneInfo may import a package made from the name, so only names on the list reach it.
+    if not isinstance(name, str) or name not in _zone_names():
+        raise ValueError(f"no time zone {name!r:.60} is installed")
+    return zoneinfo.ZoneInfo(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _zone_names() -> set[str]:
+    return zoneinfo.available_timezones()
+
+
+def _ellipsis() -> object:
+    return ...
+
+
 VALUE_TYPES = (
-    _value_type("set", set, _set_items, lambda *items: set(items)),
-    _value_type("frozenset", frozenset, _set_items, lambda *items: frozenset(items)),
+    _value_type("set", set, _set_items, _set),
+    _value_type("frozenset", frozenset, _set_items, _frozenset),
     _value_type("bytearray", bytearray, lambda value: [bytes(value)], _bytearray),
-    _value_type("slice", slice, lambda value: [value.start, value.stop, value.step], slice),
-    _value_type("range", range, lambda value: [value.start, value.stop, value.step], range),
-    _value_type("Ellipsis", type(...), lambda _: [], lambda: ...),
-    _value_type(
-        "OrderedDict",
-        OrderedDict,
-        lambda value: [list(value.items())],
-        lambda items: OrderedDict(items),
-    ),
+    _value_type("slice", slice, _slice_arguments, slice),
+    _value_type("range", range, _slice_arguments, range),
+    _value_type("Ellipsis", type(...), lambda _: [], _ellipsis),
+    _value_type("OrderedDict", OrderedDict, lambda value: [list(value.items())], OrderedDict),
     _value_type("date", date, lambda value: [value.year, value.month, value.day], date),
-    _value_type(
-        "datetime",
-        datetime,
-        lambda v: [
-            v.year,
-            v.month,
-            v.day,
-            v.hour,
-            v.minute,
-            v.second,
-            v.microsecond,
-            v.tzinfo,
-            v.fold,
-        ],
-        _datetime,
-    ),
-    _value_type(
-        "time",
-        time,
-        lambda v: [v.hour, v.minute, v.second, v.microsecond, v.tzinfo, v.fold],
-        _time,
-    ),
+    _value_type("datetime", datetime, _datetime_parts, _datetime),
+    _value_type("time", time, _time_parts, _time),
     _value_type("timedelta", timedelta, lambda v: [v.days, v.seconds, v.microseconds], timedelta),
     _value_type("timezone", timezone, _timezone_parts, _timezone),
-    _value_type("ZoneInfo", zoneinfo.ZoneInfo, _zone_name, _zone),
+    _value_type("ZoneInfo", zoneinfo.ZoneInfo, _zone_parts, _zone),
     _value_type("UUID", UUID, lambda value: [value.bytes], lambda raw: UUID(bytes=raw)),
     _value_type("Decimal", Decimal, lambda value: [str(value)], Decimal),
     _value_type("Fraction", Fraction, lambda v: [v.numerator, v.denominator], Fraction),

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qiskit.primitives.containers import (
+from qiskit.primitives.containers import (  # type: ignore[import-untyped]
     BitArray,
     DataBin,
     PrimitiveResult,
     PubResult,
     SamplerPubResult,
 )
-from qiskit.quantum_info import Pauli, PauliList, SparsePauliOp
+from qiskit.quantum_info import (  # type: ignore[import-untyped]
+    Pauli,
+    PauliList,
+    SparsePauliOp,
+)
 
 from .container_registry import Part, ValueType
 
@@ -26,36 +30,35 @@ if TYPE_CHECKING:
 __all__ = ["VALUE_TYPES"]
 
 
-# The registry pairs each of these functions with its type, hence the parameters' Any.
-def _primitive_result_parts(result: Any) -> Iterator[Part]:  # noqa: ANN401
+def _primitive_result_parts(result: PrimitiveResult) -> Iterator[Part]:
     _refuse_other_attributes(result, {"_pub_results", "_metadata"})
     yield Part(".metadata", result.metadata)
     for index, pub_result in enumerate(result):
         yield Part(f"[{index}]", pub_result)
 
 
-def _build_primitive_result(parts: Sequence[object]) -> object:
+def _build_primitive_result(parts: Sequence[object]) -> PrimitiveResult:
     metadata, *pub_results = parts
     return PrimitiveResult(pub_results, metadata=_metadata(metadata))
 
 
-def _pub_result_parts(result: Any) -> Iterator[Part]:  # noqa: ANN401
+def _pub_result_parts(result: PubResult) -> Iterator[Part]:
     _refuse_other_attributes(result, set())
     yield Part(".metadata", result.metadata)
     yield Part(".data", result.data)
 
 
-def _build_pub_result(parts: Sequence[object]) -> object:
+def _build_pub_result(parts: Sequence[object]) -> PubResult:
     metadata, data = parts
-    return PubResult(data, _metadata(metadata))  # type: ignore[arg-type]
+    return PubResult(data, _metadata(metadata))
 
 
-def _build_sampler_pub_result(parts: Sequence[object]) -> object:
+def _build_sampler_pub_result(parts: Sequence[object]) -> SamplerPubResult:
     metadata, data = parts
-    return SamplerPubResult(data, _metadata(metadata))  # type: ignore[arg-type]
+    return SamplerPubResult(data, _metadata(metadata))
 
 
-def _data_bin_parts(data: Any) -> Iterator[Part]:  # noqa: ANN401
+def _data_bin_parts(data: DataBin) -> Iterator[Part]:
     _refuse_other_attributes(data, set(data))
     yield Part(".shape", data.shape)
     yield Part("", list(data))
@@ -63,49 +66,49 @@ def _data_bin_parts(data: Any) -> Iterator[Part]:  # noqa: ANN401
         yield Part(f".{name}", value)
 
 
-def _build_data_bin(parts: Sequence[object]) -> object:
+def _build_data_bin(parts: Sequence[object]) -> DataBin:
     shape, names, *values = parts
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError("a DataBin is made of a shape, names and values")
     return DataBin(shape=shape, **dict(zip(names, values, strict=True)))
 
 
-def _bit_array_parts(bits: Any) -> Iterator[Part]:  # noqa: ANN401
+def _bit_array_parts(bits: BitArray) -> Iterator[Part]:
     yield Part(".num_bits", bits.num_bits)
     yield Part(".array", bits.array)
 
 
-def _build_bit_array(parts: Sequence[object]) -> object:
+def _build_bit_array(parts: Sequence[object]) -> BitArray:
     num_bits, array = parts
-    return BitArray(array, num_bits)  # type: ignore[arg-type]
+    return BitArray(array, num_bits)
 
 
-def _pauli_parts(pauli: Any) -> Iterator[Part]:  # noqa: ANN401
+def _pauli_parts(pauli: Pauli | PauliList) -> Iterator[Part]:
     yield Part(".z", pauli.z)
     yield Part(".x", pauli.x)
     yield Part(".phase", pauli.phase)
 
 
-def _build_pauli(parts: Sequence[object]) -> object:
+def _build_pauli(parts: Sequence[object]) -> Pauli:
     z, x, phase = parts
-    return Pauli((z, x, phase))  # type: ignore[arg-type]
+    return Pauli((z, x, phase))
 
 
-def _build_pauli_list(parts: Sequence[object]) -> object:
+def _build_pauli_list(parts: Sequence[object]) -> PauliList:
     z, x, phase = parts
-    return PauliList.from_symplectic(z, x, phase)  # type: ignore[arg-type]
+    return PauliList.from_symplectic(z, x, phase)
 
 
-def _sparse_pauli_op_parts(operator: Any) -> Iterator[Part]:  # noqa: ANN401
+def _sparse_pauli_op_parts(operator: SparsePauliOp) -> Iterator[Part]:
     yield Part(".paulis", operator.paulis)
     yield Part(".coeffs", operator.coeffs)
 
 
-def _build_sparse_pauli_op(parts: Sequence[object]) -> object:
+def _build_sparse_pauli_op(parts: Sequence[object]) -> SparsePauliOp:
     paulis, coeffs = parts
     if not isinstance(paulis, PauliList):
         raise TypeError("a SparsePauliOp is made of a PauliList and coefficients")
-    return SparsePauliOp(paulis, coeffs, ignore_pauli_phase=True)  # type: ignore[arg-type]
+    return SparsePauliOp(paulis, coeffs, ignore_pauli_phase=True)
 
 
 def _metadata(value: object) -> dict[str, Any]:

@@ -22,12 +22,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+T = TypeVar("T")
 
 __all__ = ["Buffer", "Part", "ValueType", "register_value_type"]
 
@@ -71,37 +73,38 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueType:
+class ValueType(Generic[T]):
     """How one Python type is written into a container and rebuilt from it.
 
     Attributes:
         name: The stable name in the container, ``<provider>/<type>``, for example
             ``qiskit/BitArray``.
         python_type: The type; a subclass of it is another type.
-        take_apart: Gives the value's parts, in a fixed order. An empty path stands for a part
+        take_apart: Gives the value's parts, in a fixed order; raises a TypeError or ValueError that
+            says why where this value cannot be stored. An empty path stands for a part
             that a user would not look for.
         build: Makes the value from its parts, which arrive in the same order; a part that was a
-            `Buffer` arrives as a `StoredBuffer`. Raises a ValueError, TypeError, LookupError,
-            ArithmeticError or AttributeError where the parts make no such value.
+            `Buffer` arrives as a `StoredBuffer`. Raises a TypeError,
+            ValueError, LookupError, ArithmeticError or AttributeError where they make no value.
         reads_as: Names of other value types with the same parts, in order of preference, that a
             reader may fall back to where this one's package is not installed.
     """
 
     name: str
-    python_type: type
-    take_apart: Callable[[object], Iterable[Part]]
-    build: Callable[[Sequence[object]], object]
+    python_type: type[T]
+    take_apart: Callable[[T], Iterable[Part]]
+    build: Callable[[Sequence[object]], T]
     reads_as: tuple[str, ...] = ()
 
 
 class _Registry:
     def __init__(self) -> None:
-        self.by_type: dict[type, ValueType] = {}
-        self.by_name: dict[str, ValueType] = {}
+        self.by_type: dict[type, ValueType[Any]] = {}
+        self.by_name: dict[str, ValueType[Any]] = {}
         self.asked: dict[str, bool] = {}
         self.entry_points: dict[str, str] | None = None
 
-    def add(self, value_type: ValueType) -> None:
+    def add(self, value_type: ValueType[Any]) -> None:
         known = self.by_name.get(value_type.name)
         if known is not None and known is not value_type:
             raise ConfigurationError(
@@ -142,7 +145,7 @@ class _Registry:
 _registry = _Registry()
 
 
-def register_value_type(value_type: ValueType) -> None:
+def register_value_type(value_type: ValueType[Any]) -> None:
     """Make a type known to every container that this process writes or reads.
 
     Args:
@@ -170,7 +173,7 @@ def register_value_type(value_type: ValueType) -> None:
     _registry.add(value_type)
 
 
-def value_type_of(python_type: type) -> ValueType | None:
+def value_type_of(python_type: type) -> ValueType[Any] | None:
     """The value type of exactly this Python type, or None."""
     known = _registry.by_type.get(python_type)
     if known is None:
@@ -180,7 +183,7 @@ def value_type_of(python_type: type) -> ValueType | None:
     return known
 
 
-def value_type_named(name: str) -> ValueType | None:
+def value_type_named(name: str) -> ValueType[Any] | None:
     """The value type of this name, or None where no installed package declares it."""
     known = _registry.by_name.get(name)
     if known is None and _registry.ask(name.partition("/")[0]):

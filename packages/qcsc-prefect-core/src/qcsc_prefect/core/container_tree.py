@@ -152,7 +152,7 @@ class TreeWriter:
         return ["@", len(self.buffers)]
 
     def _typed_node(
-        self, value_type: ValueType, value: object, path: str, depth: int
+        self, value_type: ValueType[Any], value: object, path: str, depth: int
     ) -> list[object]:
         try:
             parts = list(value_type.take_apart(value))
@@ -242,7 +242,7 @@ class TreeReader:
     def _typed(self, items: list[object], depth: int) -> object:
         match items:
             case [_, [str(name), *others], *nodes] if all(isinstance(o, str) for o in others):
-                reads_as: list[str] = others
+                reads_as = [str(other) for other in others]
             case _:
                 raise DamagedRecordError("The record holds a typed value without a type name.")
         parts = [self.value(part, depth) for part in nodes]
@@ -259,7 +259,7 @@ class TreeReader:
                 f"The record's parts of a {value_type.name} make no such value: {exc}"
             ) from exc
 
-    def _installed_type(self, name: str, reads_as: Sequence[str]) -> ValueType | None:
+    def _installed_type(self, name: str, reads_as: Sequence[str]) -> ValueType[Any] | None:
         value_type = value_type_named(name)
         if value_type is not None:
             return value_type

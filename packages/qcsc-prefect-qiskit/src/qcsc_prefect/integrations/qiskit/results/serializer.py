@@ -41,7 +41,7 @@ class PrimitiveResultSerializer(Serializer):
 
     type: Literal["qcsc/primitive-result"] = "qcsc/primitive-result"
 
-    def dumps(self, obj: Any) -> bytes:  # noqa: ANN401 - the signature of the base class
+    def dumps(self, obj: Any) -> bytes:
         """Write a value.
 
         Args:
@@ -63,7 +63,7 @@ class PrimitiveResultSerializer(Serializer):
             _logger.error("The result is not stored: %s", exc)  # noqa: TRY400 - Prefect logs the traceback
             raise
 
-    def loads(self, blob: bytes) -> Any:  # noqa: ANN401 - the signature of the base class
+    def loads(self, blob: bytes) -> Any:
         """Read a value that `dumps` wrote.
 
         Args:
