@@ -49,7 +49,7 @@ def _dtype_form(dtype: np.dtype[Any]) -> object:
     if dtype.type in _LONG_TYPES:
         return ["long", dtype.str, _LONG_DOUBLE]
     if dtype.kind == "T":
-        missing = [dtype.na_object] if hasattr(dtype, "na_object") else []  # type: ignore[attr-defined]
+        missing = [dtype.na_object] if hasattr(dtype, "na_object") else []
         return ["string", dtype.coerce, missing]  # type: ignore[attr-defined]
     if _DTYPE_STRING.fullmatch(dtype.str):
         return dtype.str
@@ -104,10 +104,10 @@ def _raw_bytes(array: np.ndarray[Any, Any]) -> Buffer:
     """The elements of a C-contiguous array, without a copy."""
     if array.nbytes == 0:
         return Buffer(memoryview(b""))
-    return Buffer(memoryview(array.reshape(-1).view(np.uint8)))
+    return Buffer(array.reshape(-1).view(np.uint8).data)
 
 
-def _array_parts(array: Any) -> Iterator[Part]:
+def _array_parts(array: np.ndarray[Any, Any]) -> Iterator[Part]:
     axes = _axes_by_step(array)
     yield Part("", _dtype_form(array.dtype))
     yield Part("", list(array.shape))
@@ -122,42 +122,51 @@ def _array_parts(array: Any) -> Iterator[Part]:
         yield Part(f"[{', '.join(map(str, index))}]", array[index])
 
 
-def _build_array(parts: Sequence[object]) -> object:
+def _build_array(parts: Sequence[object]) -> np.ndarray[Any, Any]:
     form, shape, axes, *elements = parts
     dtype = _dtype_of(form)
     if not _is_shape(shape) or not _is_shape(axes) or sorted(axes) != list(range(len(shape))):
         raise TypeError("an array is made of a dtype, a shape and an order of its axes")
-    count = math.prod(shape)
-    stored_count = len(elements)
-    if not dtype.hasobject:
-        (buffer,) = elements
-        if not isinstance(buffer, StoredBuffer) or buffer.nbytes != count * dtype.itemsize:
-            raise TypeError(f"elements of {dtype!r} in shape {shape} do not fill the buffer")
-        stored_count = count
-    if stored_count != count:
-        raise TypeError(f"{stored_count} elements do not fill the shape {shape}")
+    _refuse_wrong_count(dtype, math.prod(shape), elements)
     in_memory_order: np.ndarray[Any, Any] = np.ndarray([shape[axis] for axis in axes], dtype)
     array = in_memory_order.transpose([axes.index(axis) for axis in range(len(axes))])
-    if dtype.hasobject:
-        for index, element in zip(np.ndindex(array.shape), elements, strict=True):
-            array[index] = element
-    elif buffer.nbytes:
-        buffer.read_into(memoryview(in_memory_order.reshape(-1).view(np.uint8)))
+    match elements:
+        case [StoredBuffer() as buffer] if not dtype.hasobject:
+            buffer.read_into(_raw_bytes(in_memory_order).data)
+        case _:
+            # By way of one axis, because an element may itself be a sequence.
+            flat = np.ndarray(len(elements), dtype)
+            for index, element in enumerate(elements):
+                flat[index] = element
+            array[...] = flat.reshape(array.shape)
     return array
+
+
+def _refuse_wrong_count(dtype: np.dtype[Any], count: int, elements: list[object]) -> None:
+    """Refuse elements that do not fill the shape, before memory is set aside for it."""
+    match elements:
+        case _ if dtype.hasobject:
+            fits = len(elements) == count
+        case [StoredBuffer() as buffer]:
+            fits = buffer.nbytes == count * dtype.itemsize
+        case _:
+            fits = False
+    if not fits:
+        raise TypeError(f"the stored elements do not fill {count} places of {dtype!r}")
 
 
 def _is_shape(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
-def _scalar_parts(scalar: Any) -> Iterable[Part]:
+def _scalar_parts(scalar: np.generic) -> Iterable[Part]:
     if scalar.dtype.hasobject:
         raise TypeError(f"there is no stored form for a scalar of {scalar.dtype!r}")
     return [Part("", _dtype_form(scalar.dtype)), Part("", scalar.tobytes())]
 
 
-def _scalar_type(scalar_type: type[np.generic]) -> ValueType:
-    def build(parts: Sequence[object]) -> object:
+def _scalar_type(scalar_type: type[np.generic]) -> ValueType[np.generic]:
+    def build(parts: Sequence[object]) -> np.generic:
         form, raw = parts
         if not isinstance(raw, bytes):
             raise TypeError("a scalar is made of a dtype and its bytes")
@@ -170,7 +179,9 @@ def _scalar_type(scalar_type: type[np.generic]) -> ValueType:
     return ValueType(f"numpy/{scalar_type.__name__}", scalar_type, _scalar_parts, build)
 
 
-def _text_type(name: str, scalar_type: type[Any], plain_type: type[str] | type[bytes]) -> ValueType:
+def _text_type(
+    name: str, scalar_type: type[Any], plain_type: type[str] | type[bytes]
+) -> ValueType[Any]:
     # By way of an array, trailing zeros would be lost.
     def parts(scalar: Any) -> Iterable[Part]:
         return [Part("", plain_type(scalar))]

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from types import EllipsisType
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -71,8 +72,8 @@ def _datetime_parts(value: datetime) -> Iterable[object]:
 
 
 def _datetime(*parts: object) -> datetime:
-    *numbers, zone, fold = parts
-    return datetime(*numbers, tzinfo=zone, fold=fold)  # type: ignore[arg-type]
+    *arguments, fold = parts
+    return datetime(*arguments, fold=fold)  # type: ignore[arg-type]
 
 
 def _time_parts(value: time) -> Iterable[object]:
@@ -80,8 +81,8 @@ def _time_parts(value: time) -> Iterable[object]:
 
 
 def _time(*parts: object) -> time:
-    *numbers, zone, fold = parts
-    return time(*numbers, tzinfo=zone, fold=fold)  # type: ignore[arg-type]
+    *arguments, fold = parts
+    return time(*arguments, fold=fold)  # type: ignore[arg-type]
 
 
 def _timezone_parts(zone: timezone) -> Iterable[object]:
@@ -116,7 +117,7 @@ def _zone_names() -> set[str]:
     return zoneinfo.available_timezones()
 
 
-def _ellipsis() -> object:
+def _ellipsis() -> EllipsisType:
     return ...
 
 
@@ -126,7 +127,7 @@ VALUE_TYPES = (
     _value_type("bytearray", bytearray, lambda value: [bytes(value)], _bytearray),
     _value_type("slice", slice, _slice_arguments, slice),
     _value_type("range", range, _slice_arguments, range),
-    _value_type("Ellipsis", type(...), lambda _: [], _ellipsis),
+    _value_type("Ellipsis", EllipsisType, lambda _: [], _ellipsis),
     _value_type("OrderedDict", OrderedDict, lambda value: [list(value.items())], OrderedDict),
     _value_type("date", date, lambda value: [value.year, value.month, value.day], date),
     _value_type("datetime", datetime, _datetime_parts, _datetime),

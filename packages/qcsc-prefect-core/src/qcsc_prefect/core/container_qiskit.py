@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qiskit.primitives.containers import (  # type: ignore[import-untyped]
+from qiskit.primitives.containers import (
     BitArray,
     DataBin,
     PrimitiveResult,
     PubResult,
     SamplerPubResult,
 )
-from qiskit.quantum_info import (  # type: ignore[import-untyped]
+from qiskit.quantum_info import (
     Pauli,
     PauliList,
     SparsePauliOp,

@@ -8,7 +8,6 @@ bytes stand for themselves; everything else is an array whose first item is a on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .container_codec import StoredBuffer
@@ -16,7 +15,7 @@ from .container_registry import Buffer, value_type_named, value_type_of
 from .errors import DamagedRecordError, RecordError, UnsupportedTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .container_registry import ValueType
 
@@ -101,29 +100,24 @@ class TreeWriter:
         return self._composite_node(value, path, depth + 1)
 
     def _composite_node(self, value: object, path: str, depth: int) -> object:
-        kind = type(value)
-        if kind is list or kind is tuple:
-            items: Sequence[object] = value  # type: ignore[assignment]
-            return ["l" if kind is list else "t", *self._item_nodes(items, path, depth)]
-        if kind is dict:
-            return self._dict_node(value, path, depth)  # type: ignore[arg-type]
-        if kind is complex:
-            return ["c", value.real, value.imag]  # type: ignore[attr-defined]
-        if kind is bytes:
-            return self._bytes_node(value)  # type: ignore[arg-type]
-        if kind is Buffer:
-            return self._buffer_node(value.data)  # type: ignore[attr-defined]
-        if kind is StoredValue:
-            return self._stored_value_node(value, path, depth)  # type: ignore[arg-type]
-        value_type = value_type_of(kind)
-        if value_type is None:
-            raise UnsupportedTypeError(
-                f"{path or 'The value'} is a {kind.__module__}.{kind.__qualname__}, which has no "
-                "place in a stored result. Remove it, replace it by plain data, or register a "
-                "value type.",
-                path=path,
-            )
-        return self._typed_node(value_type, value, path, depth)
+        match value:
+            case list() if type(value) is list:
+                return ["l", *self._item_nodes(value, path, depth)]
+            case tuple() if type(value) is tuple:
+                return ["t", *self._item_nodes(value, path, depth)]
+            case dict() if type(value) is dict:
+                return self._dict_node(value, path, depth)
+            case complex() if type(value) is complex:
+                node: object = ["c", value.real, value.imag]
+            case bytes() if type(value) is bytes:
+                node = self._bytes_node(value)
+            case Buffer():
+                node = self._buffer_node(value.data)
+            case StoredValue():
+                node = self._stored_value_node(value, path, depth)
+            case _:
+                node = self._typed_node(value, path, depth)
+        return node
 
     def _item_nodes(self, items: Sequence[object], path: str, depth: int) -> list[object]:
         nodes: list[object] = []
@@ -151,9 +145,16 @@ class TreeWriter:
         # Buffer 0 is the tree itself.
         return ["@", len(self.buffers)]
 
-    def _typed_node(
-        self, value_type: ValueType[Any], value: object, path: str, depth: int
-    ) -> list[object]:
+    def _typed_node(self, value: object, path: str, depth: int) -> list[object]:
+        kind = type(value)
+        value_type = value_type_of(kind)
+        if value_type is None:
+            raise UnsupportedTypeError(
+                f"{path or 'The value'} is a {kind.__module__}.{kind.__qualname__}, which has no "
+                "place in a stored result. Remove it, replace it by plain data, or register a "
+                "value type.",
+                path=path,
+            )
         try:
             parts = list(value_type.take_apart(value))
         except UnsupportedTypeError:
