@@ -42,6 +42,7 @@ __all__ = [
     "StoredValue",
     "decode_container",
     "encode_container",
+    "read_about",
     "read_container",
 ]
 
@@ -220,6 +221,27 @@ def read_container(
     reader = TreeReader(buffers, missing_types)
     value = reader.value(tree)
     return DecodedContainer(value, head.about, tuple(dict.fromkeys(reader.missing)))
+
+
+def read_about(data: bytes | bytearray | memoryview) -> dict[str, str]:
+    """Read only the facts about a container's origin.
+
+    Args:
+        data: The container's bytes, and nothing else.
+
+    Returns:
+        The facts that the writer gave.
+
+    Raises:
+        DamagedRecordError: These are not the bytes that were written, or no container at all.
+        FormatVersionError: A newer release wrote it.
+
+    Example:
+        >>> read_about(encode_container(1, about={"vendor": "imaginary"}).to_bytes())
+        {'vendor': 'imaginary'}
+    """
+    head, _ = _checked_head_and_body(memoryview(data).cast("B"))
+    return head.about
 
 
 def _checked_head_and_body(view: memoryview) -> tuple[_Head, memoryview]:
