@@ -1,0 +1,277 @@
+"""Put a job's summary, tables and pictures into the Prefect UI.
+
+Artifacts are a courtesy to the reader and never stand between a flow and its result: what
+cannot be drawn is left out, what cannot be sent is given up after a few seconds, and the log has
+one line about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+import msgspec
+from msgspec import UNSET
+
+from qcsc_prefect.core.errors import RecordError
+from qcsc_prefect.core.metadata import JobMetadata
+from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from prefect.artifacts import Artifact
+
+    from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import ArtifactKind
+    from qcsc_prefect.integrations.qiskit.presentation.distributions import Distribution
+    from qcsc_prefect.integrations.qiskit.presentation.estimates import Estimates
+
+__all__ = ["publish_job_artifacts"]
+
+_T = TypeVar("_T")
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+#: How long all of a job's artifacts together may wait for the Prefect API.
+API_SECONDS = 4.0
+
+#: How long counting or drawing may take. The first picture on a machine includes matplotlib's
+#: search for fonts, which it remembers.
+COMPOSING_SECONDS = 20.0
+
+#: Registers whose outcomes are counted.
+MOST_REGISTERS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What there is to show of one job."""
+
+    metadata: JobMetadata
+    distributions: list[Distribution]
+    registers: int
+    estimates: list[Estimates]
+
+
+async def publish_job_artifacts(
+    output: Mapping[str, object],
+    *,
+    artifact_key: str,
+    job_url: str | None = None,
+    pubs: Sequence[object] | None = None,
+    logger: Logger,
+) -> None:
+    """Create the artifacts of one finished job in the current Prefect run.
+
+    Under `artifact_key`, made valid: ``-summary``, a Markdown summary; for a sampler
+    ``-counts``, a table of the most frequent outcomes of each register, and ``-counts-plot``, a
+    picture of them; for an estimator ``-values``, a table of the expectation values with their
+    standard errors, and ``-values-plot`` where there are several. The pictures need matplotlib.
+
+    Never raises because of the artifacts: with the Prefect API down it costs at most five
+    seconds and one line in the log.
+
+    Args:
+        output: The output of a run or fetch task.
+        artifact_key: The user's key, any text.
+        job_url: The page of the job, where the output's metadata do not name it.
+        pubs: What was submitted; lets a plot name the swept parameter.
+        logger: Where the line goes if the artifacts could not be made.
+    """
+    text = await _in_thread(
+        logger, "artifacts", lambda: _text_artifacts(output, artifact_key, job_url, pubs)
+    )
+    if text is None:
+        return
+    content, artifacts = text
+    before = time.monotonic()
+    if not await _send(artifacts, API_SECONDS, logger):
+        return
+    left = API_SECONDS - (time.monotonic() - before)
+    pictures = await _in_thread(
+        logger, "pictures", lambda: _picture_artifacts(content, artifact_key, logger)
+    )
+    await _send(pictures or [], left, logger)
+
+
+async def _in_thread(logger: Logger, what: str, compose: Callable[[], _T]) -> _T | None:
+    """Compose in a thread; None, and a line in the log, where that fails or takes too long."""
+    try:
+        async with asyncio.timeout(COMPOSING_SECONDS):
+            return await asyncio.to_thread(compose)
+    except TimeoutError:
+        logger.warning("no %s of the job: not ready within %g s", what, COMPOSING_SECONDS)
+    except Exception:
+        logger.warning("no %s of the job: they could not be made", what, exc_info=True)
+    return None
+
+
+async def _send(artifacts: Sequence[Artifact], seconds: float, logger: Logger) -> bool:
+    """Create the artifacts, all at once; False, and a line in the log, where that fails."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectException
+
+    if not artifacts:
+        return True
+    try:
+        async with asyncio.timeout(seconds), get_client() as client:
+            await asyncio.gather(*(artifact.acreate(client) for artifact in artifacts))
+    except (TimeoutError, OSError, RuntimeError, httpx.HTTPError, PrefectException) as error:
+        keys = ", ".join(str(artifact.key) for artifact in artifacts)
+        reason = str(error) or "no answer"
+        logger.warning(
+            "artifacts %s not stored (%s: %s); the result is not affected",
+            keys,
+            type(error).__name__,
+            reason,
+        )
+        return False
+    return True
+
+
+def _text_artifacts(
+    output: Mapping[str, object],
+    artifact_key: str,
+    job_url: str | None,
+    pubs: Sequence[object] | None,
+) -> tuple[_Content, list[Artifact]]:
+    from prefect.artifacts import MarkdownArtifact, TableArtifact
+
+    from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdown
+    from qcsc_prefect.integrations.qiskit.presentation.tables import outcomes_table, values_table
+
+    content = _content(output, job_url, pubs)
+    notes = _notes(content)
+    artifacts: list[Artifact] = [
+        MarkdownArtifact(
+            key=artifact_key_for(artifact_key, "summary"),
+            markdown=summary_markdown(
+                content.metadata,
+                distributions=content.distributions,
+                estimates=content.estimates,
+                notes=notes,
+            ),
+        )
+    ]
+    what = _name(content.metadata)
+    if content.distributions:
+        artifacts.append(
+            TableArtifact(
+                key=artifact_key_for(artifact_key, "counts"),
+                table=outcomes_table(content.distributions),
+                description="  \n".join([f"Most frequent outcomes of {what}", *notes]),
+            )
+        )
+    if content.estimates:
+        rows, total = values_table(content.estimates)
+        cut = f", cut: the first {len(rows):,} of {total:,}" if len(rows) < total else ""
+        artifacts.append(
+            TableArtifact(
+                key=artifact_key_for(artifact_key, "values"),
+                table=rows,
+                description=f"Expectation values of {what}{cut}",
+            )
+        )
+    return content, artifacts
+
+
+def _picture_artifacts(content: _Content, artifact_key: str, logger: Logger) -> list[Artifact]:
+    from prefect.artifacts import ImageArtifact
+
+    from qcsc_prefect.integrations.qiskit.presentation import pictures
+
+    distributions = [item for item in content.distributions if pictures.drawable(item)]
+    estimates = pictures.plottable(content.estimates)
+    if not distributions and not estimates:
+        return []
+    if not pictures.matplotlib_installed():
+        logger.debug('no pictures: matplotlib is missing, the extra "plot" installs it')
+        return []
+    what = _name(content.metadata)
+    drawn: list[tuple[ArtifactKind, str | None, str]] = []
+    if distributions:
+        picture = pictures.draw_distributions(distributions)
+        drawn.append(("counts-plot", picture, f"Most frequent outcomes of {what}"))
+    if estimates:
+        picture = pictures.draw_estimates(estimates)
+        drawn.append(("values-plot", picture, f"Expectation values of {what}"))
+    return [
+        ImageArtifact(
+            key=artifact_key_for(artifact_key, kind), image_url=picture, description=description
+        )
+        for kind, picture, description in drawn
+        if picture is not None
+    ]
+
+
+def _content(
+    output: Mapping[str, object], job_url: str | None, pubs: Sequence[object] | None
+) -> _Content:
+    from qcsc_prefect.integrations.qiskit.presentation.distributions import distributions_of
+    from qcsc_prefect.integrations.qiskit.presentation.estimates import estimates_of
+
+    metadata = _metadata(output)
+    if job_url is not None:
+        metadata = msgspec.structs.replace(metadata, job_url=job_url)
+    result = output.get("result")
+    distributions, registers = distributions_of(result, most=MOST_REGISTERS)
+    return _Content(
+        metadata=metadata,
+        distributions=distributions,
+        registers=registers,
+        estimates=estimates_of(result, pubs),
+    )
+
+
+def _metadata(output: Mapping[str, object]) -> JobMetadata:
+    stored = output.get("metadata")
+    if isinstance(stored, Mapping):
+        try:
+            return JobMetadata.from_builtins(stored)
+        except RecordError:
+            # Written by another release: the facts beside it still make a summary.
+            pass
+    primitive, job_id, resource = (
+        output.get(name) for name in ("primitive", "job_id", "backend_name")
+    )
+    return JobMetadata(
+        primitive=str(primitive or "primitive"),
+        job_id=UNSET if job_id is None else str(job_id),
+        resource=UNSET if resource is None else str(resource),
+    )
+
+
+def _name(metadata: JobMetadata) -> str:
+    job = "" if metadata.job_id is UNSET else f" {metadata.job_id}"
+    where = "" if metadata.resource is UNSET else f" on {metadata.resource}"
+    return f"job{job}{where}"
+
+
+def _notes(content: _Content) -> list[str]:
+    """Say in words what the artifacts leave out."""
+    from qcsc_prefect.integrations.qiskit.presentation.pictures import drawable
+
+    notes = []
+    if content.registers > len(content.distributions):
+        notes.append(
+            f"Cut: outcomes of the first {len(content.distributions)} of "
+            f"{content.registers:,} registers."
+        )
+    notes += [
+        f"Cut: PUB {item.pub} {item.register}, the first {item.counted:,} of "
+        f"{item.shots:,} shots are counted."
+        for item in content.distributions
+        if item.counted < item.shots
+    ]
+    spread = sum(not drawable(item) for item in content.distributions)
+    if spread:
+        notes.append(
+            f"{spread} of {len(content.distributions)} distributions are spread over too many "
+            "outcomes for a picture."
+        )
+    return notes
