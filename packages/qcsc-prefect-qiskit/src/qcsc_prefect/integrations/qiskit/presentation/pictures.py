@@ -39,11 +39,12 @@ MOST_CURVES = 8
 LEAST_SHARE = 0.05
 
 #: Longest data URI that is stored: the Prefect server keeps it in a row of its database.
-MOST_BYTES = 400_000
+MOST_BYTES = 300_000
 
 _DOTS_PER_INCH = 110
 _BLUE = "#2f6db5"
 _GREY = "#b9bec7"
+_GREY_TEXT = "#6b7280"
 _INK = "#1f2933"
 _MOST_LABEL_BITS = 20
 _MOST_LABEL_CHARACTERS = 22
@@ -73,49 +74,63 @@ def plottable(estimates: Sequence[Estimates]) -> list[Estimates]:
     ]
 
 
-def draw_distributions(distributions: Sequence[Distribution]) -> str | None:
+def draw_distributions(
+    distributions: Sequence[Distribution], *, caption: str, pub_names: Sequence[str]
+) -> str | None:
     """Draw a panel of bars for each register, or of shares along its sweep.
 
     Args:
         distributions: Those to draw; the first six are.
+        caption: A line about where the data are from.
+        pub_names: What to call each PUB of the job.
 
     Returns:
         The picture as a ``data:`` URI, or None where it is too large to store.
     """
     panels = distributions[:MOST_PANELS]
-    figure, axes = _figure(
-        len(panels), heights=[len(item.top) + bool(item.more) for item in panels]
-    )
+    heights = [len(item.top) + bool(item.more) for item in panels]
+    figure, axes = _figure(caption, len(panels), heights=heights)
     for axis, item in zip(axes, panels, strict=True):
         if item.by_point is None:
             _draw_bars(axis, item)
         else:
             _draw_sweep(figure, axis, item, item.by_point)
+        title = f"{pub_names[item.pub]} · {item.register} · {item.shots:,} shots"
+        if item.by_point is not None and item.more:
+            title += f" · {item.more:,} more outcomes"
+        axis.set_title(title, loc="left", fontsize=10, color=_INK)
     return _data_uri(figure)
 
 
-def draw_estimates(estimates: Sequence[Estimates]) -> str | None:
+def draw_estimates(
+    estimates: Sequence[Estimates], *, caption: str, pub_names: Sequence[str]
+) -> str | None:
     """Draw expectation values with their standard errors.
 
     PUBs of one value each share a panel; a PUB with a sweep has a panel of its own.
 
     Args:
         estimates: Those to draw, see :func:`plottable`.
+        caption: A line about where the data are from.
+        pub_names: What to call each PUB of the job.
 
     Returns:
         The picture as a ``data:`` URI, or None where it is too large to store.
     """
     single = [item for item in estimates if item.values.size == 1]
     swept = [item for item in estimates if item.values.size > 1][: MOST_PANELS - bool(single)]
-    figure, axes = _figure(len(swept) + bool(single), heights=[10] * (len(swept) + bool(single)))
+    panels = len(swept) + bool(single)
+    figure, axes = _figure(caption, panels, heights=[10] * panels)
     for axis, item in zip(axes, swept, strict=False):
         _draw_curves(axis, item)
+        title = f"{pub_names[item.pub]} · {item.values.size:,} values"
+        axis.set_title(title, loc="left", fontsize=10, color=_INK)
     if single:
         _draw_single_values(axes[-1], single)
     return _data_uri(figure)
 
 
-def _figure(panels: int, *, heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
+def _figure(caption: str, panels: int, *, heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     columns = 1 if panels == 1 else 2
@@ -127,6 +142,7 @@ def _figure(panels: int, *, heights: Sequence[int]) -> tuple[Figure, list[Axes]]
         layout="constrained",
         facecolor="white",
     )
+    figure.suptitle(caption, x=0.01, ha="left", fontsize=8, color=_GREY_TEXT)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in axes[panels:]:
         unused.set_axis_off()
@@ -160,7 +176,6 @@ def _draw_bars(axis: Axes, item: Distribution) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1.16 * right)
     axis.set_xlabel("share of shots", color=_INK)
-    axis.set_title(_title(item), loc="left", fontsize=10, color=_INK)
 
 
 def _draw_sweep(
@@ -177,8 +192,6 @@ def _draw_sweep(
     bar = figure.colorbar(mesh, ax=axis, pad=0.02)
     bar.set_label("share of shots", color=_INK)
     bar.outline.set_visible(False)
-    more = f" · {item.more:,} more outcomes" if item.more else ""
-    axis.set_title(_title(item) + more, loc="left", fontsize=10, color=_INK)
 
 
 def _draw_curves(axis: Axes, item: Estimates) -> None:
@@ -196,10 +209,11 @@ def _draw_curves(axis: Axes, item: Estimates) -> None:
             curve[order],
             yerr=None if curve_errors is None else curve_errors[number][order],
             color=_BLUE if len(curves) == 1 else None,
+            ecolor=_INK if len(curves) == 1 else None,
             fmt="o-",
-            markersize=3.5,
+            markersize=3,
             linewidth=1,
-            capsize=2,
+            capsize=2.5,
             label=str(number),
         )
     if len(curves) > 1:
@@ -207,7 +221,6 @@ def _draw_curves(axis: Axes, item: Estimates) -> None:
     axis.set_xlabel("point of the sweep" if item.axis is None else item.axis.parameter, color=_INK)
     axis.set_ylabel("expectation value", color=_INK)
     axis.grid(visible=True, color="#e6e8ec", linewidth=0.7)
-    axis.set_title(f"PUB {item.pub} · {values.size:,} values", loc="left", fontsize=10, color=_INK)
 
 
 def _draw_single_values(axis: Axes, single: Sequence[Estimates]) -> None:
@@ -227,10 +240,6 @@ def _draw_single_values(axis: Axes, single: Sequence[Estimates]) -> None:
     axis.set_ylabel("expectation value", color=_INK)
     axis.grid(visible=True, color="#e6e8ec", linewidth=0.7)
     axis.set_title(f"{len(single):,} PUBs of one value", loc="left", fontsize=10, color=_INK)
-
-
-def _title(item: Distribution) -> str:
-    return f"PUB {item.pub} · {item.register} · {item.shots:,} shots"
 
 
 def _label(outcome: str) -> str:

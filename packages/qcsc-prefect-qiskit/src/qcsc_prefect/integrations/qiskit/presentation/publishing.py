@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.core.metadata import JobMetadata
@@ -42,7 +41,7 @@ API_SECONDS = 4.0
 
 #: How long counting or drawing may take. The first picture on a machine includes matplotlib's
 #: search for fonts, which it remembers.
-COMPOSING_SECONDS = 20.0
+COMPOSING_SECONDS = 15.0
 
 #: Registers whose outcomes are counted.
 MOST_REGISTERS = 24
@@ -58,6 +57,15 @@ class _Content:
     estimates: list[Estimates]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """One drawn picture."""
+
+    kind: ArtifactKind
+    description: str
+    uri: str
+
+
 async def publish_job_artifacts(
     output: Mapping[str, object],
     *,
@@ -68,7 +76,7 @@ async def publish_job_artifacts(
 ) -> None:
     """Create the artifacts of one finished job in the current Prefect run.
 
-    Under `artifact_key`, made valid: ``-summary``, a Markdown summary; for a sampler
+    Under `artifact_key`, made valid: ``-summary``, a summary with the pictures; for a sampler
     ``-counts``, a table of the most frequent outcomes of each register, and ``-counts-plot``, a
     picture of them; for an estimator ``-values``, a table of the expectation values with their
     standard errors, and ``-values-plot`` where there are several. The pictures need matplotlib.
@@ -83,20 +91,14 @@ async def publish_job_artifacts(
         pubs: What was submitted; lets a plot name the swept parameter.
         logger: Where the line goes if the artifacts could not be made.
     """
-    text = await _in_thread(
-        logger, "artifacts", lambda: _text_artifacts(output, artifact_key, job_url, pubs)
-    )
-    if text is None:
-        return
-    content, artifacts = text
-    before = time.monotonic()
-    if not await _send(artifacts, API_SECONDS, logger):
-        return
-    left = API_SECONDS - (time.monotonic() - before)
-    pictures = await _in_thread(
-        logger, "pictures", lambda: _picture_artifacts(content, artifact_key, logger)
-    )
-    await _send(pictures or [], left, logger)
+    pictures: list[_Picture] | None = None
+    content = await _in_thread(logger, "artifacts", lambda: _content(output, job_url, pubs))
+    if content is not None:
+        pictures = await _in_thread(logger, "pictures", lambda: _draw(content, logger))
+        artifacts = await _in_thread(
+            logger, "artifacts", lambda: _artifacts(content, pictures or [], artifact_key)
+        )
+        await _send(artifacts or [], logger)
 
 
 async def _in_thread(logger: Logger, what: str, compose: Callable[[], _T]) -> _T | None:
@@ -111,78 +113,26 @@ async def _in_thread(logger: Logger, what: str, compose: Callable[[], _T]) -> _T
     return None
 
 
-async def _send(artifacts: Sequence[Artifact], seconds: float, logger: Logger) -> bool:
-    """Create the artifacts, all at once; False, and a line in the log, where that fails."""
+async def _send(artifacts: Sequence[Artifact], logger: Logger) -> None:
+    """Create the artifacts, all at once; where that fails, the log has a line about it."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectException
 
-    if not artifacts:
-        return True
     try:
-        async with asyncio.timeout(seconds), get_client() as client:
+        async with asyncio.timeout(API_SECONDS), get_client() as client:
             await asyncio.gather(*(artifact.acreate(client) for artifact in artifacts))
     except (TimeoutError, OSError, RuntimeError, httpx.HTTPError, PrefectException) as error:
         keys = ", ".join(str(artifact.key) for artifact in artifacts)
-        reason = str(error) or "no answer"
         logger.warning(
-            "artifacts %s not stored (%s: %s); the result is not affected",
+            "artifacts %s not stored (%s); the result is not affected",
             keys,
-            type(error).__name__,
-            reason,
+            f"the Prefect API did not answer within {API_SECONDS:g} s"
+            if isinstance(error, TimeoutError)
+            else f"{type(error).__name__}: {error}",
         )
-        return False
-    return True
 
 
-def _text_artifacts(
-    output: Mapping[str, object],
-    artifact_key: str,
-    job_url: str | None,
-    pubs: Sequence[object] | None,
-) -> tuple[_Content, list[Artifact]]:
-    from prefect.artifacts import MarkdownArtifact, TableArtifact
-
-    from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdown
-    from qcsc_prefect.integrations.qiskit.presentation.tables import outcomes_table, values_table
-
-    content = _content(output, job_url, pubs)
-    notes = _notes(content)
-    artifacts: list[Artifact] = [
-        MarkdownArtifact(
-            key=artifact_key_for(artifact_key, "summary"),
-            markdown=summary_markdown(
-                content.metadata,
-                distributions=content.distributions,
-                estimates=content.estimates,
-                notes=notes,
-            ),
-        )
-    ]
-    what = _name(content.metadata)
-    if content.distributions:
-        artifacts.append(
-            TableArtifact(
-                key=artifact_key_for(artifact_key, "counts"),
-                table=outcomes_table(content.distributions),
-                description="  \n".join([f"Most frequent outcomes of {what}", *notes]),
-            )
-        )
-    if content.estimates:
-        rows, total = values_table(content.estimates)
-        cut = f", cut: the first {len(rows):,} of {total:,}" if len(rows) < total else ""
-        artifacts.append(
-            TableArtifact(
-                key=artifact_key_for(artifact_key, "values"),
-                table=rows,
-                description=f"Expectation values of {what}{cut}",
-            )
-        )
-    return content, artifacts
-
-
-def _picture_artifacts(content: _Content, artifact_key: str, logger: Logger) -> list[Artifact]:
-    from prefect.artifacts import ImageArtifact
-
+def _draw(content: _Content, logger: Logger) -> list[_Picture]:
     from qcsc_prefect.integrations.qiskit.presentation import pictures
 
     distributions = [item for item in content.distributions if pictures.drawable(item)]
@@ -192,21 +142,71 @@ def _picture_artifacts(content: _Content, artifact_key: str, logger: Logger) -> 
     if not pictures.matplotlib_installed():
         logger.debug('no pictures: matplotlib is missing, the extra "plot" installs it')
         return []
-    what = _name(content.metadata)
-    drawn: list[tuple[ArtifactKind, str | None, str]] = []
+    caption, names = _name(content.metadata), _pub_names(content)
+    drawn: list[tuple[ArtifactKind, str, str | None]] = []
     if distributions:
-        picture = pictures.draw_distributions(distributions)
-        drawn.append(("counts-plot", picture, f"Most frequent outcomes of {what}"))
+        uri = pictures.draw_distributions(distributions, caption=caption, pub_names=names)
+        drawn.append(("counts-plot", f"Most frequent outcomes of {caption}", uri))
     if estimates:
-        picture = pictures.draw_estimates(estimates)
-        drawn.append(("values-plot", picture, f"Expectation values of {what}"))
+        uri = pictures.draw_estimates(estimates, caption=caption, pub_names=names)
+        drawn.append(("values-plot", f"Expectation values of {caption}", uri))
     return [
-        ImageArtifact(
-            key=artifact_key_for(artifact_key, kind), image_url=picture, description=description
-        )
-        for kind, picture, description in drawn
-        if picture is not None
+        _Picture(kind=kind, description=description, uri=uri)
+        for kind, description, uri in drawn
+        if uri is not None
     ]
+
+
+def _artifacts(
+    content: _Content, pictures: Sequence[_Picture], artifact_key: str
+) -> list[Artifact]:
+    from prefect.artifacts import ImageArtifact, MarkdownArtifact, TableArtifact
+
+    from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdown
+    from qcsc_prefect.integrations.qiskit.presentation.tables import outcomes_table, values_table
+
+    what, notes = _name(content.metadata), _notes(content)
+    summary = summary_markdown(
+        content.metadata,
+        distributions=content.distributions,
+        estimates=content.estimates,
+        pictures={picture.description: picture.uri for picture in pictures},
+        notes=notes,
+    )
+    artifacts: list[Artifact] = [
+        MarkdownArtifact(
+            key=artifact_key_for(artifact_key, "summary"),
+            markdown=summary,
+            description=f"Summary of {what}",
+        )
+    ]
+    if content.distributions:
+        artifacts.append(
+            TableArtifact(
+                key=artifact_key_for(artifact_key, "counts"),
+                table=outcomes_table(content.distributions),
+                description=" ".join([f"Most frequent outcomes of {what}.", *notes]),
+            )
+        )
+    if content.estimates:
+        rows, total = values_table(content.estimates)
+        cut = f" Cut: the first {len(rows):,} of {total:,} values." if len(rows) < total else ""
+        artifacts.append(
+            TableArtifact(
+                key=artifact_key_for(artifact_key, "values"),
+                table=rows,
+                description=f"Expectation values of {what}.{cut}",
+            )
+        )
+    artifacts.extend(
+        ImageArtifact(
+            key=artifact_key_for(artifact_key, picture.kind),
+            image_url=picture.uri,
+            description=picture.description,
+        )
+        for picture in pictures
+    )
+    return artifacts
 
 
 def _content(
@@ -249,7 +249,19 @@ def _metadata(output: Mapping[str, object]) -> JobMetadata:
 def _name(metadata: JobMetadata) -> str:
     job = "" if metadata.job_id is UNSET else f" {metadata.job_id}"
     where = "" if metadata.resource is UNSET else f" on {metadata.resource}"
-    return f"job{job}{where}"
+    return f"{metadata.primitive} job{job}{where}"
+
+
+def _pub_names(content: _Content) -> list[str]:
+    """Call each PUB by its index and, where it is known, by its circuit's name."""
+    indices = [item.pub for item in content.distributions]
+    indices += [item.pub for item in content.estimates]
+    pubs = [] if isinstance(content.metadata.pubs, UnsetType) else content.metadata.pubs
+    names = [f"PUB {index}" for index in range(max(indices, default=-1) + 1)]
+    for index, pub in enumerate(pubs[: len(names)]):
+        if not isinstance(pub.circuit_name, UnsetType):
+            names[index] += f" · {pub.circuit_name}"
+    return names
 
 
 def _notes(content: _Content) -> list[str]:

@@ -19,7 +19,7 @@ from qcsc_prefect.integrations.qiskit.presentation.wording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
     from qcsc_prefect.integrations.qiskit.presentation.distributions import Distribution
@@ -38,6 +38,7 @@ def summary_markdown(
     *,
     distributions: Sequence[Distribution] = (),
     estimates: Sequence[Estimates] = (),
+    pictures: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> str:
     """Write the summary of a finished job.
@@ -46,15 +47,17 @@ def summary_markdown(
         metadata: What is known about the job.
         distributions: Distributions of its sampler registers.
         estimates: Its expectation values.
+        pictures: ``data:`` URIs of pictures to show, by what they show.
         notes: Sentences about what the artifacts leave out.
 
     Returns:
-        Markdown with a heading, a table of the job's facts, a table of its PUBs, what came out
-        in short, and a line on the software.
+        Markdown with a heading, a table of the job's facts, what came out in short, a table of
+        its PUBs, and its options and software.
     """
     parts = [
         _heading(metadata),
         _facts_table(metadata),
+        *(f"![{what}]({picture})" for what, picture in (pictures or {}).items()),
         _outcomes_section(distributions),
         _values_section(estimates),
         _notes_section(notes),
@@ -74,11 +77,8 @@ def _facts_table(metadata: JobMetadata) -> str:
     facts: list[tuple[str, str | None]] = [
         ("Job", _job_cell(metadata)),
         ("Created", _time_cell(metadata.created)),
-        ("Started", _time_cell(metadata.started)),
         ("Completed", _time_cell(metadata.completed)),
-        ("Waited in the queue", _duration_cell(metadata.queue_seconds)),
-        ("Worked on", _duration_cell(metadata.work_seconds)),
-        ("On the QPU", _duration_cell(metadata.qpu_seconds)),
+        ("Took", _took_cell(metadata)),
         ("Usage charged", _duration_cell(metadata.charged_seconds)),
         ("Shots", None if isinstance(metadata.shots, UnsetType) else f"{metadata.shots:,}"),
         ("Precision", None if metadata.precision is UNSET else f"{metadata.precision:g}"),
@@ -87,7 +87,21 @@ def _facts_table(metadata: JobMetadata) -> str:
         ("Tags", _code_cell(*([] if isinstance(metadata.tags, UnsetType) else metadata.tags))),
     ]
     rows = [f"| {name} | {cell} |" for name, cell in facts if cell is not None]
-    return "\n".join(["| | |", "| :-- | :-- |", *rows])
+    # Markdown knows no table without a heading: the first fact stands in it.
+    return "\n".join([*rows[:1], "| :-- | :-- |", *rows[1:]]) if rows else ""
+
+
+def _took_cell(metadata: JobMetadata) -> str | None:
+    parts = [
+        f"{duration(seconds)} {what}"
+        for seconds, what in (
+            (metadata.queue_seconds, "in the queue"),
+            (metadata.work_seconds, "worked on"),
+            (metadata.qpu_seconds, "on the QPU"),
+        )
+        if not isinstance(seconds, UnsetType)
+    ]
+    return ", ".join(parts) or None
 
 
 def _job_cell(metadata: JobMetadata) -> str | None:

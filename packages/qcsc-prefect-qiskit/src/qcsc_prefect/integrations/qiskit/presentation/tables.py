@@ -25,7 +25,8 @@ MOST_BITS = 256
 #: Rows of a table of values; a person scrolls through no more.
 MOST_ROWS = 200
 
-_SIGNIFICANT_DIGITS = 10
+_SIGNIFICANT_DIGITS = 8
+_SHARE_DIGITS = 4
 
 
 def outcomes_table(distributions: Sequence[Distribution]) -> list[dict[str, Cell]]:
@@ -48,9 +49,9 @@ def outcomes_table(distributions: Sequence[Distribution]) -> list[dict[str, Cell
                     "register": distribution.register,
                     "outcome": outcome_text(outcome),
                     "count": count,
-                    "share": _rounded(count / distribution.counted),
+                    "share": _rounded(count / distribution.counted, digits=_SHARE_DIGITS),
                     "standard error": _rounded(distribution.standard_error(count), digits=2),
-                    "": bar(count / highest),
+                    "bar": bar(count / highest),
                 }
             )
         if distribution.more:
@@ -60,9 +61,11 @@ def outcomes_table(distributions: Sequence[Distribution]) -> list[dict[str, Cell
                     "register": distribution.register,
                     "outcome": f"{distribution.more:,} more outcomes",
                     "count": distribution.more_shots,
-                    "share": _rounded(distribution.more_shots / distribution.counted),
+                    "share": _rounded(
+                        distribution.more_shots / distribution.counted, digits=_SHARE_DIGITS
+                    ),
                     "standard error": None,
-                    "": "",
+                    "bar": "",
                 }
             )
     return rows
