@@ -1,0 +1,99 @@
+"""Expectation values of an estimator result, with their standard errors and their sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qiskit.primitives.containers import PrimitiveResult
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Estimates", "SweepAxis", "estimates_of"]
+
+#: Names under which results hold the standard errors, the best known one first. The second
+#: comes with error mitigation, where `stds` may be missing.
+STANDARD_ERRORS = ("stds", "ensemble_standard_error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepAxis:
+    """The one parameter that a PUB's sweep changes.
+
+    Attributes:
+        parameter: The parameter's name.
+        values: Its value at each point.
+    """
+
+    parameter: str
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """The expectation values of one PUB.
+
+    Attributes:
+        pub: Index of the PUB.
+        values: Expectation values, in the shape of the PUB.
+        standard_errors: Their standard errors in the same shape, or None where there are none.
+        axis: What the sweep changes, or None where that is not one parameter along one axis.
+    """
+
+    pub: int
+    values: NDArray[np.float64]
+    standard_errors: NDArray[np.float64] | None
+    axis: SweepAxis | None
+
+    def standard_error(self, index: tuple[int, ...]) -> float | None:
+        """Return the standard error of one value, or None."""
+        return None if self.standard_errors is None else float(self.standard_errors[index])
+
+
+def estimates_of(result: object, pubs: Sequence[object] | None = None) -> list[Estimates]:
+    """Return the expectation values of each PUB of an estimator result.
+
+    Args:
+        result: A native ``PrimitiveResult``; one without expectation values gives nothing.
+        pubs: What was submitted, from which the swept parameter is read.
+
+    Returns:
+        One item for each PUB that holds expectation values.
+    """
+    if not isinstance(result, PrimitiveResult):
+        return []
+    matching = pubs is not None and len(pubs) == len(result)
+    estimates = []
+    for index, pub_result in enumerate(result):
+        data = dict(pub_result.data.items())
+        if "evs" not in data:
+            continue
+        values = np.asarray(data["evs"], dtype=np.float64)
+        errors = next((data[name] for name in STANDARD_ERRORS if name in data), None)
+        if errors is not None:
+            errors = np.broadcast_to(np.asarray(errors, dtype=np.float64), values.shape)
+        axis = _sweep_axis(pubs[index], values.shape) if pubs is not None and matching else None
+        estimates.append(Estimates(pub=index, values=values, standard_errors=errors, axis=axis))
+    return estimates
+
+
+def _sweep_axis(pub: object, shape: tuple[int, ...]) -> SweepAxis | None:
+    if len(shape) != 1:
+        return None
+    bindings = EstimatorPub.coerce(pub).parameter_values
+    if bindings.shape != shape:
+        return None
+    names = [name for key in bindings.data for name in key]
+    values = np.concatenate(
+        [bindings.data[key].reshape(*shape, -1) for key in bindings.data], axis=-1
+    )
+    varying = np.flatnonzero((values != values[:1]).any(axis=0))
+    if len(varying) != 1:
+        return None
+    column = int(varying[0])
+    return SweepAxis(parameter=names[column], values=values[:, column].astype(np.float64))

@@ -1,0 +1,184 @@
+"""A progress artifact that follows a job while it waits and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
+from qcsc_prefect.integrations.qiskit.presentation.state_lines import state_line
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ["JobProgress"]
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+#: How long one call of the API may take; it runs beside the waiting, which it never delays.
+API_SECONDS = 10.0
+
+#: How long the API is left alone after it did not answer.
+PAUSE_SECONDS = 60.0
+
+#: How long the end of the waiting may be delayed by the last update.
+FINISH_SECONDS = 1.0
+
+#: Shares of the bar: the queue takes it up to the first, the run to the second.
+_QUEUE_PERCENT = 50.0
+_RUN_PERCENT = 75.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    state: str
+    waited_seconds: float
+    queue_position: int | None
+
+
+class JobProgress:
+    """The progress artifact of one job, under ``<artifact_key>-progress``.
+
+    The artifact is created at the first update. It is then updated when the job's state changes,
+    and otherwise at most every `min_interval` seconds. The calls of the API run beside the
+    waiting: :meth:`update` returns at once, :meth:`finish` within a second, and neither raises
+    because of the API.
+
+    A queue has no length that could be known beforehand, so the bar is a rough one: it fills to
+    a half as the position in the queue goes down from the first one seen, stands at three
+    quarters while the job runs, and is full when the job is done.
+
+    Args:
+        artifact_key: The user's key, any text.
+        job_id: The job's id.
+        backend_name: Its backend, where known.
+        job_url: The page that shows the job, if any.
+        logger: Where a failure of the API is mentioned, at DEBUG: publishing the result's
+            artifacts says so louder.
+        min_interval: Seconds between two updates that change no state.
+
+    Example:
+        .. code-block:: python
+
+            progress = JobProgress(artifact_key="ghz", job_id=job_id, backend_name="ibm_x",
+                                   logger=get_run_logger())
+            await progress.update(state="QUEUED", waited_seconds=0, queue_position=12)
+            ...
+            await progress.finish(state="DONE", waited_seconds=200)
+    """
+
+    def __init__(
+        self,
+        *,
+        artifact_key: str,
+        job_id: str,
+        backend_name: str | None,
+        job_url: str | None = None,
+        logger: Logger,
+        min_interval: float = 30.0,
+    ) -> None:
+        self._key = artifact_key_for(artifact_key, "progress")
+        self._job_id = job_id
+        self._backend_name = backend_name
+        self._job_url = job_url
+        self._logger = logger
+        self._min_interval = min_interval
+        self._artifact_id: UUID | None = None
+        self._first_position: int | None = None
+        self._percent = 0.0
+        self._last_state: str | None = None
+        self._last_taken = 0.0
+        self._silent_until = 0.0
+        self._pending: _Moment | None = None
+        self._sender: asyncio.Task[None] | None = None
+
+    async def update(
+        self, *, state: str, waited_seconds: float, queue_position: int | None = None
+    ) -> None:
+        """Take note of the job's state; the artifact follows in the background.
+
+        Args:
+            state: The job's state, as the client names it.
+            waited_seconds: Time since the waiting began.
+            queue_position: The job's position in the queue, where the service gives it.
+        """
+        now = time.monotonic()
+        if state == self._last_state and now - self._last_taken < self._min_interval:
+            return
+        self._last_state, self._last_taken = state, now
+        self._pending = _Moment(
+            state=state, waited_seconds=waited_seconds, queue_position=queue_position
+        )
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_pending())
+
+    async def finish(self, *, state: str, waited_seconds: float) -> None:
+        """Show the job's last state and end.
+
+        Args:
+            state: The state in which the waiting ended: final, or not where it was given up.
+            waited_seconds: Time since the waiting began.
+        """
+        self._last_state = None
+        await self.update(state=state, waited_seconds=waited_seconds)
+        if self._sender is None:
+            return
+        _, late = await asyncio.wait([self._sender], timeout=FINISH_SECONDS)
+        for task in late:
+            task.cancel()
+        # The cancelled request is given the time to close its connection.
+        await asyncio.wait([self._sender], timeout=FINISH_SECONDS)
+
+    async def _send_pending(self) -> None:
+        while self._pending is not None and time.monotonic() >= self._silent_until:
+            moment, self._pending = self._pending, None
+            await self._send(moment)
+
+    async def _send(self, moment: _Moment) -> None:
+        from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+        from prefect.exceptions import PrefectException
+
+        percent, description = self._share(moment), self._description(moment)
+        try:
+            async with asyncio.timeout(API_SECONDS):
+                if self._artifact_id is None:
+                    self._artifact_id = await acreate_progress_artifact(
+                        progress=percent, key=self._key, description=description
+                    )
+                else:
+                    await aupdate_progress_artifact(
+                        artifact_id=self._artifact_id, progress=percent, description=description
+                    )
+        except (TimeoutError, OSError, RuntimeError, httpx.HTTPError, PrefectException) as error:
+            self._silent_until = time.monotonic() + PAUSE_SECONDS
+            self._logger.debug("progress artifact not stored: %r", error)
+
+    def _share(self, moment: _Moment) -> float:
+        """Return the length of the bar in percent; it never gets shorter."""
+        position = moment.queue_position
+        if moment.state == "DONE":
+            share = 100.0
+        elif moment.state == "RUNNING":
+            share = _RUN_PERCENT
+        elif position is not None:
+            self._first_position = max(self._first_position or 1, position)
+            share = _QUEUE_PERCENT * (1 - position / self._first_position)
+        else:
+            share = 0.0
+        self._percent = max(self._percent, share)
+        return self._percent
+
+    def _description(self, moment: _Moment) -> str:
+        line = state_line(
+            job_id=self._job_id,
+            backend_name=self._backend_name,
+            state=moment.state,
+            waited_seconds=moment.waited_seconds,
+            queue_position=moment.queue_position,
+        )
+        return f"{line} · [open on the platform]({self._job_url})" if self._job_url else line
