@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 from prefect.blocks.core import Block
@@ -132,6 +133,9 @@ class QiskitRuntimeConfig(Block):
                 "The QiskitRuntimeConfig names no backend. Set backend_name, for example "
                 "QiskitRuntimeConfig(channel='local', backend_name='fake_manila')."
             )
+        if self.channel == "local":
+            # The client makes every fake backend to find one, and some warn about themselves.
+            warnings.filterwarnings("ignore", module="qiskit_ibm_runtime.fake_provider.backends")
         try:
             return service.backend(self.backend_name)
         except ImportError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+from prefect.results import get_result_store
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
@@ -15,20 +16,32 @@ from qcsc_prefect.core.errors import (
     JobTimeLimitError,
 )
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
+from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
+from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
-from qcsc_prefect.integrations.qiskit.output_records import OutputRecords
+from qcsc_prefect.integrations.qiskit.presentation import (
+    JobOutput,
+    job_page_url,
+    publish_job_artifacts,
+)
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, watcher_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from datetime import datetime
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
+
+#: The client's channel where neither the configuration nor the account names one.
+DEFAULT_CHANNEL = "ibm_quantum_platform"
 
 __all__ = ["FetchArguments", "fetch_job", "job_to_fetch"]
 
@@ -85,7 +98,7 @@ def job_to_fetch(
     return parse_job_reference({**(job_reference or {}), **named})
 
 
-async def fetch_job(arguments: FetchArguments) -> tuple[dict[str, Any], bool]:
+async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
     """Wait for a job and fetch its result, or take the output that was kept of an earlier fetch.
 
     Args:
@@ -102,102 +115,161 @@ async def fetch_job(arguments: FetchArguments) -> tuple[dict[str, Any], bool]:
         ResultUnavailableError: If the result could not be read this time.
     """
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
-    records = OutputRecords.current(run_logger())
     key = _record_key(arguments.reference, config) if arguments.cache_result else None
-    if key is not None and not refresh_requested():
-        kept = await records.read(key)
-        if kept is not None:
-            run_logger().info(
-                "Reusing the result of job %s from Prefect's result storage",
-                arguments.reference.job_id,
-            )
-            return kept, True
-    service = await open_job_service(config)
-    output = await _fetch_from(service, arguments)
-    if key is not None:
-        await records.write(key, output)
-    return output, False
+    output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
+    kept = output is not None
+    if output is None:
+        service = await open_job_service(config)
+        output = await _fetch_from(service, arguments, config)
+        if key is not None:
+            await _keep_output(key, output)
+    if arguments.artifact_key is not None:
+        await publish_job_artifacts(
+            output,
+            artifact_key=arguments.artifact_key,
+            pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
+            logger=run_logger(),
+        )
+    return output, kept
 
 
-async def _fetch_from(service: JobService, arguments: FetchArguments) -> dict[str, Any]:
+async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
+    stored = await aread_result_record(get_result_store(), key)
+    if stored is None or not isinstance(stored.output, dict):
+        return None
+    run_logger().info(
+        "Reusing the result of job %s from Prefect's result storage", arguments.reference.job_id
+    )
+    return JobOutput(stored.output)
+
+
+async def _keep_output(key: str, output: JobOutput) -> None:
+    try:
+        await awrite_result_record(get_result_store(), key, dict(output))
+    except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+        run_logger().warning(
+            "The result of job %s was fetched, but could not be stored (%s: %s); it can be fetched "
+            "again by the job id",
+            output["job_id"],
+            type(error).__name__,
+            error,
+        )
+
+
+async def _fetch_from(
+    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
+) -> JobOutput:
     reference = arguments.reference
     job_id = str(reference.job_id)
-    status = await _wait(service, arguments, job_id)
+    job_url = job_page_url(
+        job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url
+    )
+    status = await _wait(service, arguments, job_id, job_url)
     _raise_unless_done(status, job_id, reference.backend_name)
     fetched = await service.result(job_id)
     output = _output(reference, fetched)
-    output["metadata"] = {}
+    metadata = await run_blocking(
+        collect_job_metadata,
+        primitive=reference.primitive or reference.program_type or "unknown",
+        backend_name=output["backend_name"],
+        job_id=job_id,
+        job_url=job_url,
+        input_digest=reference.input_digest,
+        shots=reference.shots,
+        precision=reference.precision,
+        options=arguments.options or reference.options,
+        pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
+        job=fetched.native_job,
+        result=fetched.result,
+        timestamps=_timestamps(fetched),
+    )
+    output["metadata"] = metadata.to_builtins()
     return output
 
 
-async def _wait(service: JobService, arguments: FetchArguments, job_id: str) -> JobStatus:
+def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
+    if fetched.times is None:
+        return {}
+    times = {
+        "created": fetched.times.created,
+        "started": fetched.times.started,
+        "completed": fetched.times.completed,
+    }
+    return {name: moment for name, moment in times.items() if moment is not None}
+
+
+async def _wait(
+    service: JobService, arguments: FetchArguments, job_id: str, job_url: str | None
+) -> JobStatus:
     logger = run_logger()
-    backend_name = arguments.reference.backend_name or "its backend"
-
-    def tell(status: JobStatus, waited: float) -> None:
-        position = "" if status.queue_position is None else f" (position {status.queue_position})"
-        logger.info(
-            "Job %s on %s: %s%s after %.0f s",
-            job_id,
-            backend_name,
-            status.raw_state,
-            position,
-            waited,
-        )
-
+    watcher = watcher_for(service)
+    limits = WaitLimits(max_wait=arguments.max_wait)
+    reporter = JobReporter(
+        job_id=job_id,
+        backend_name=arguments.reference.backend_name,
+        job_url=job_url,
+        artifact_key=arguments.artifact_key,
+        logger=logger,
+    )
     try:
-        return await watcher_for(service).wait(
-            job_id, WaitLimits(max_wait=arguments.max_wait), tell
-        )
+        return await watcher.wait(job_id, limits, reporter.note)
     except asyncio.CancelledError:
-        if arguments.cancel_job_on_cancellation:
-            with anyio.CancelScope(shield=True):
-                cancelled = await service.cancel(job_id)
-            logger.warning(
-                "The wait for job %s was cancelled; the job %s",
-                job_id,
-                "was cancelled with it" if cancelled else "had ended already",
-            )
-        else:
-            logger.warning(
-                "The wait for job %s was cancelled; the job goes on and can be fetched later",
-                job_id,
-            )
+        await _after_cancellation(service, arguments, job_id)
         raise
+    finally:
+        await reporter.finish()
+
+
+async def _after_cancellation(service: JobService, arguments: FetchArguments, job_id: str) -> None:
+    logger = run_logger()
+    if not arguments.cancel_job_on_cancellation:
+        logger.warning(
+            "The wait for job %s was cancelled; the job goes on and can be fetched later", job_id
+        )
+        return
+    with anyio.CancelScope(shield=True):
+        cancelled = await service.cancel(job_id)
+    logger.warning(
+        "The wait for job %s was cancelled; the job %s",
+        job_id,
+        "was cancelled with it" if cancelled else "had ended already",
+    )
 
 
 def _raise_unless_done(status: JobStatus, job_id: str, backend_name: str | None) -> None:
     if status.state is JobState.DONE:
         return
-    where = f"Job {job_id} on {backend_name or 'its backend'}"
     reason = status.message or "the service gave no reason"
-    code = {"job_id": job_id, "backend_name": backend_name, "service_code": status.service_code}
     if status.ran_too_long:
-        raise JobTimeLimitError(
-            f"{where} ran longer than it was allowed to: {reason}. Make it smaller, or raise "
-            "options['max_execution_time'], and submit it again.",
-            **code,
-        )
-    if status.state is JobState.CANCELLED:
-        raise JobCancelledError(f"{where} was cancelled: {reason}. Submit it again.", **code)
-    raise JobFailedError(
-        f"{where} failed: {reason}. Mend what the message names, and submit it again.", **code
+        error_type: type[JobFailedError] = JobTimeLimitError
+        what = f"ran longer than it was allowed to: {reason}"
+        advice = "Make it smaller or raise options['max_execution_time'], and submit it again."
+    elif status.state is JobState.CANCELLED:
+        error_type, what, advice = JobCancelledError, f"was cancelled: {reason}", "Submit it again."
+    else:
+        error_type, what = JobFailedError, f"failed: {reason}"
+        advice = "Mend what the message names, and submit it again."
+    raise error_type(
+        f"Job {job_id} on {backend_name or 'its backend'} {what.rstrip('.')}. {advice}",
+        job_id=job_id,
+        backend_name=backend_name,
+        service_code=status.service_code,
     )
 
 
-def _output(reference: JobReference, fetched: FetchedResult) -> dict[str, Any]:
-    counted = (
+def _output(reference: JobReference, fetched: FetchedResult) -> JobOutput:
+    counted: dict[str, object] = (
         {"precision": reference.precision}
         if reference.primitive == "estimator"
         else {"shots": reference.shots}
     )
-    output: dict[str, Any] = {
-        "primitive": reference.primitive,
-        "backend_name": fetched.backend_name or reference.backend_name,
-        "job_id": reference.job_id,
+    output = JobOutput(
+        primitive=reference.primitive,
+        backend_name=fetched.backend_name or reference.backend_name,
+        job_id=reference.job_id,
         **counted,
-        "result": fetched.result,
-    }
+        result=fetched.result,
+    )
     if reference.input_digest is not None:
         output["input_digest"] = reference.input_digest
     output["job_reference"] = reference.to_dict()

@@ -62,7 +62,7 @@ def build_qiskit_sampler_input_digest(
         >>> one == build_qiskit_sampler_input_digest([(bell, None, 1024)])
         True
     """
-    from qcsc_prefect.integrations.qiskit import identity  # noqa: PLC0415 - imports Qiskit
+    from qcsc_prefect.integrations.qiskit import identity
 
     inputs = {
         "primitive": "sampler",
@@ -124,7 +124,7 @@ def build_qiskit_estimator_input_digest(
         >>> one == build_qiskit_estimator_input_digest([(bell, {"XX": 0.5, "ZZ": 1})])
         True
     """
-    from qcsc_prefect.integrations.qiskit import identity  # noqa: PLC0415 - imports Qiskit
+    from qcsc_prefect.integrations.qiskit import identity
 
     inputs = {
         "primitive": "estimator",

@@ -32,15 +32,16 @@ from qcsc_prefect.core.errors import (
 )
 from qcsc_prefect.core.reference import REFERENCE_SCHEMA_VERSION, JobReference
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Coroutine
     from typing import Any
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["Submission", "SubmissionIdentity", "Submitter"]
 
@@ -76,7 +77,7 @@ class Submitter:
     """Submits jobs through one service, in the name of one task run."""
 
     def __init__(
-        self, service: JobService, logger: logging.Logger, *, runtime_block_name: str | None
+        self, service: JobService, logger: RunLogger, *, runtime_block_name: str | None
     ) -> None:
         self._service = service
         self._logger = logger
@@ -326,7 +327,7 @@ class Submitter:
             shots=request.shots,
             precision=request.precision,
             input_digest=input_digest,
-            options=dict(request.options) or None,
+            options=dict(plain_mapping(request.options)) or None,
             tags=list(request.tags) or None,
             submitted_at=None if submitted_at is None else submitted_at.isoformat(),
             schema_version=REFERENCE_SCHEMA_VERSION,

@@ -24,10 +24,11 @@ from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
 
 if TYPE_CHECKING:
-    import logging
     from datetime import timedelta
 
     from prefect.types import DateTime
+
+    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger"]
 
@@ -51,14 +52,14 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
 class SubmissionLedger:
     """Records and intents of submissions, by key."""
 
-    def __init__(self, store: ResultStore, logger: logging.Logger) -> None:
+    def __init__(self, store: ResultStore, logger: RunLogger) -> None:
         self._store = store.model_copy(
             update={"serializer": JSONSerializer(), "cache_result_in_memory": False}
         )
         self._logger = logger
 
     @classmethod
-    def current(cls, logger: logging.Logger) -> SubmissionLedger:
+    def current(cls, logger: RunLogger) -> SubmissionLedger:
         """Return the ledger in the result storage of the current run."""
         return cls(get_result_store(), logger)
 

@@ -172,8 +172,8 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
     path = "options.environment.job_tags"
     if len(tags) > _MAX_TAGS:
         raise InputError(
-            f"{path} refused: with the tag of the input there are {len(tags)} tags, and the service "
-            f"takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
+            f"{path} refused: with the tag of the input there are {len(tags)} tags, and the "
+            f"service takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
             path=path,
         )
     for index, tag in enumerate(tags):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from prefect.context import TaskRunContext
 from prefect.exceptions import MissingContextError
@@ -13,10 +13,12 @@ from prefect.transactions import TransactionState, get_transaction
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["mark_run_as_cached", "refresh_requested", "run_logger"]
+RunLogger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+
+__all__ = ["RunLogger", "mark_run_as_cached", "refresh_requested", "run_logger"]
 
 
-def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+def run_logger() -> RunLogger:
     """Return the logger of the current run, or the package's own outside of one."""
     try:
         return get_run_logger()
@@ -32,7 +34,7 @@ def refresh_requested() -> bool:
     """
     context = TaskRunContext.get()
     if context is None or context.task.refresh_cache is None:
-        return PREFECT_TASKS_REFRESH_CACHE.value()
+        return bool(PREFECT_TASKS_REFRESH_CACHE.value())
     return context.task.refresh_cache
 
 

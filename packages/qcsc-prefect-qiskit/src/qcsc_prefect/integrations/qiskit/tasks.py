@@ -23,6 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
+from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
 from qcsc_prefect.integrations.qiskit.pub_task import pub_task
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.submitting import (
@@ -251,7 +252,7 @@ async def submit_sampler_job_task(
     submission = await submit_job(arguments, cache if cache_submit else None)
     if submission.reused:
         mark_run_as_cached()
-    return cast("QiskitJobReference", submission.reference.to_dict())
+    return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))
 
 
 @pub_task(name="submit-estimator-job", cache_policy=NO_CACHE)
@@ -323,7 +324,7 @@ async def submit_estimator_job_task(
     submission = await submit_job(arguments, cache if cache_submit else None)
     if submission.reused:
         mark_run_as_cached()
-    return cast("QiskitJobReference", submission.reference.to_dict())
+    return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))
 
 
 @pub_task(name="fetch-qiskit-job-result", cache_policy=NO_CACHE)

@@ -23,8 +23,6 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qcsc_prefect.core.canonical import CanonicalWriter
 
 __all__ = ["Observables", "TermTable", "observables_form", "term_table"]

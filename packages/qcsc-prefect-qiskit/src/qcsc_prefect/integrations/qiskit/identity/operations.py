@@ -14,8 +14,8 @@ import numpy as np
 from qiskit.circuit import (
     AnnotatedOperation,
     Barrier,
-    ControlledGate,
     ControlFlowOp,
+    ControlledGate,
     ControlModifier,
     Delay,
     Gate,
@@ -41,8 +41,6 @@ from qcsc_prefect.integrations.qiskit.identity.evolution import operator_tree, p
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qiskit.circuit import Operation
 
     from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope

@@ -158,9 +158,7 @@ class RuntimeJobService:
             pending |= {raw["id"]: status_of(raw) for raw in raw_jobs}
         # A job that is not pending has ended, or is too new or too old for the search to show.
         return {
-            job_id: pending[job_id]
-            if job_id in pending
-            else self._status_or_error(service, job_id)
+            job_id: pending[job_id] if job_id in pending else self._status_or_error(service, job_id)
             for job_id in job_ids
         }
 
@@ -175,9 +173,7 @@ class RuntimeJobService:
                 seen.add(id(connection))
                 yield connection
 
-    def _status_or_error(
-        self, service: QiskitRuntimeService, job_id: str
-    ) -> JobStatus | JobError:
+    def _status_or_error(self, service: QiskitRuntimeService, job_id: str) -> JobStatus | JobError:
         try:
             return _status(self._native_job(service, job_id))
         except CLIENT_ERRORS as error:

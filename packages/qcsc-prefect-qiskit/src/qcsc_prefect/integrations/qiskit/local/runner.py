@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -52,8 +51,6 @@ def local_backend(name: str) -> BackendV2:
     """
     with _backends_lock:
         if name not in _backends:
-            # The client makes every fake backend to find one, and some warn about themselves.
-            warnings.filterwarnings("ignore", module="qiskit_ibm_runtime.fake_provider.backends")
             config = QiskitRuntimeConfig(channel="local", backend_name=name)
             _backends[name] = config.get_backend()
         return _backends[name]
