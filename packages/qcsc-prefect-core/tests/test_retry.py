@@ -77,7 +77,7 @@ def in_context(outer: BaseException, inner: BaseException) -> BaseException:
 
     def client() -> None:
         try:
-            raise inner  # noqa: TRY301 - the client's own shape
+            raise inner
         except type(inner):
             raise outer from None
 
@@ -86,7 +86,7 @@ def in_context(outer: BaseException, inner: BaseException) -> BaseException:
     return caught.value
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -101,7 +101,7 @@ def server() -> Iterator[str]:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=httpd.serve_forever, daemon=True).start()
+    Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}"
     httpd.shutdown()
     httpd.server_close()
