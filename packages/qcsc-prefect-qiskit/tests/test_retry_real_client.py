@@ -14,9 +14,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from qiskit.providers.exceptions import QiskitBackendNotFoundError
+from qiskit_ibm_runtime import QiskitRuntimeService
+from qiskit_ibm_runtime.accounts.exceptions import InvalidAccountError
+from qiskit_ibm_runtime.api.rest.program_job import ProgramJob
+from qiskit_ibm_runtime.api.rest.runtime import Runtime
+from qiskit_ibm_runtime.api.session import STATUS_FORCELIST, PostForcelistRetry, RetrySession
+from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
+from requests.adapters import HTTPAdapter
+
 from qcsc_prefect.core.errors import (
+    JobCancelledError,
     JobError,
+    JobFailedError,
     JobNotFoundError,
+    JobTimeLimitError,
+    JobWaitTimeoutError,
     SubmissionError,
     SubmissionUncertainError,
 )
@@ -26,14 +39,6 @@ from qcsc_prefect.integrations.qiskit.retry import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
-from qiskit.providers.exceptions import QiskitBackendNotFoundError
-from qiskit_ibm_runtime import QiskitRuntimeService
-from qiskit_ibm_runtime.accounts.exceptions import InvalidAccountError
-from qiskit_ibm_runtime.api.rest.program_job import ProgramJob
-from qiskit_ibm_runtime.api.rest.runtime import Runtime
-from qiskit_ibm_runtime.api.session import STATUS_FORCELIST, PostForcelistRetry, RetrySession
-from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
-from requests.adapters import HTTPAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,15 +165,19 @@ def regular_answer(path: str) -> object:
             "token_type": "Bearer",
         }
     if path == f"/jobs/{JOB_ID}":
-        return {
-            "id": JOB_ID,
-            "backend": "ibm_loopback",
-            "state": {"status": "Completed"},
-            "program": {"id": "sampler"},
-        }
+        return regular_job()
     if path == "/backends":
         return {"devices": []}
     return {"id": JOB_ID, "backend": "ibm_loopback"}
+
+
+def regular_job() -> dict[str, object]:
+    return {
+        "id": JOB_ID,
+        "backend": "ibm_loopback",
+        "state": {"status": "Completed"},
+        "program": {"id": "sampler"},
+    }
 
 
 @pytest.fixture
@@ -350,6 +359,65 @@ def test_cancelling_too_late_is_no_cancelled_job(
     )
     assert type(translated) is JobError
     assert translated.retryable is False
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "code"),
+    [
+        (
+            {"status": "Failed", "reason": "Register too small", "reasonCode": 6053},
+            JobFailedError,
+            None,
+        ),
+        (
+            {"status": "Failed", "reason": "Internal", "reason_code": 1000},
+            JobFailedError,
+            None,
+        ),
+        ({"status": "Cancelled"}, JobCancelledError, None),
+        (
+            {"status": "Cancelled", "reason": "Ran too long", "reason_code": 1305},
+            JobTimeLimitError,
+            1305,
+        ),
+    ],
+)
+def test_a_job_that_has_ended_is_final(
+    service: LoopbackService,
+    client: QiskitRuntimeService,
+    state: dict[str, object],
+    expected: type[JobFailedError],
+    code: int | None,
+) -> None:
+    job = client.job(JOB_ID)
+    answer = {**regular_job(), "state": state}
+    service.fail("GET", f"/jobs/{JOB_ID}", Fault(body=json.dumps(answer).encode()))
+    error = failure_of(job.result)
+    assert classify_qiskit_error(error).answer is DO_NOT
+    translated = translate_qiskit_error(
+        error, job_id=JOB_ID, backend_name="ibm_loopback", doing="Reading the result"
+    )
+    assert type(translated) is expected
+    assert translated.retryable is False
+    assert translated.service_code == code
+    assert str(state.get("reason", "cancelled")) in str(translated)
+    told = translate_qiskit_error(
+        error, job_id=JOB_ID, backend_name=None, doing="Reading the result", service_code=6053
+    )
+    assert told.service_code == 6053
+
+
+def test_a_job_that_goes_on_beyond_the_clients_timeout(
+    service: LoopbackService, client: QiskitRuntimeService
+) -> None:
+    job = client.job(JOB_ID)
+    answer = {**regular_job(), "state": {"status": "Queued"}}
+    service.fail("GET", f"/jobs/{JOB_ID}", Fault(body=json.dumps(answer).encode()))
+    error = failure_of(lambda: job.result(timeout=0.2))
+    assert classify_qiskit_error(error).answer is DO_NOT
+    translated = translate_qiskit_error(error, job_id=JOB_ID, backend_name=None, doing="Waiting")
+    assert isinstance(translated, JobWaitTimeoutError)
+    assert "The job goes on" in str(translated)
 
 
 @pytest.mark.parametrize("call", ["metrics", "cancel"])

@@ -55,6 +55,9 @@ _STATUS_ADVICE: Final = {
     429: "The service limits how often it is asked; ask less often.",
 }
 
+#: Those of them that are worth another try, unless the service's code says otherwise.
+_PASSING: Final = frozenset({429})
+
 
 def translate_qiskit_error(
     exc: BaseException,
@@ -243,11 +246,26 @@ def _what_was_said(exc: BaseException, advice: RetryAdvice) -> str:
             code = "no code" if answer.code is None else f"code {answer.code}"
             solution = f" {_sentence(answer.solution)}" if answer.solution else ""
             return f"the service answered ({status}{code}): {_sentence(answer.message)}{solution}"
-    teller = exc if advice.decided_by is None else advice.decided_by
-    words = " ".join(str(teller).split())
+    if advice.answer is RetryAnswer.RETRY:
+        return f"no usable answer came ({_words(_root(exc))})."
+    return _sentence(_words(exc if advice.decided_by is None else advice.decided_by))
+
+
+def _root(exc: BaseException) -> BaseException:
+    """Return the error furthest back in the chain that speaks for another try."""
+    root = exc
+    for link in iter_error_chain(exc):
+        named = (QISKIT_RETRY_RULES.types.get(name) for name in error_type_names(link))
+        if RetryAnswer.RETRY in named:
+            root = link
+    return root
+
+
+def _words(error: BaseException) -> str:
+    words = " ".join(str(error).split())
     if len(words) > _LONGEST_QUOTE:
         words = f"{words[:_LONGEST_QUOTE]}..."
-    return _sentence(f"{error_type_names(teller)[0]}: {words}" if words else type(teller).__name__)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _sentence(text: str) -> str:
@@ -259,13 +277,15 @@ def _next_step(error_type: type[JobError], advice: RetryAdvice, job_id: str | No
         return "The job has ended: correct its cause and submit a new job."
     if issubclass(error_type, JobWaitTimeoutError):
         return "The job goes on: fetch it later by its job id."
-    own = _STATUS_ADVICE.get(advice.status) if advice.status is not None else None
-    words = [own] if own else []
-    if advice.answer is RetryAnswer.RETRY:
+    retry = advice.answer is RetryAnswer.RETRY
+    words = []
+    if advice.status in _STATUS_ADVICE and retry == (advice.status in _PASSING):
+        words.append(_STATUS_ADVICE[advice.status])
+    if retry:
         later = (
-            "later"
-            if advice.retry_after is None
-            else f"after the {advice.retry_after:g} s that the service asks for"
+            f"after the {advice.retry_after:g} s that the service asks for"
+            if advice.retry_after
+            else "later"
         )
         words.append(
             f"This may pass: fetch the job again {later}, by its job id; the job itself goes on."
