@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -97,8 +98,8 @@ def test_it_never_raises() -> None:
 def test_a_mistake_made_while_handling_an_outage_is_a_mistake() -> None:
     def fetch() -> None:
         try:
-            raise ConnectionResetError
-        except ConnectionResetError as error:
+            socket.create_connection(("127.0.0.1", 1), timeout=5).close()
+        except ConnectionRefusedError as error:
             error.no_such_attribute  # noqa: B018
 
     with pytest.raises(AttributeError) as caught:
