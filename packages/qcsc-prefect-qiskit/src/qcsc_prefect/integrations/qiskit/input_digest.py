@@ -6,12 +6,14 @@ told without running them; ``docs/identity.md`` says what counts and what does n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.context import FlowRunContext
 
 from qcsc_prefect.core.digest import build_input_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["build_qiskit_estimator_input_digest", "build_qiskit_sampler_input_digest"]
 
