@@ -8,6 +8,7 @@ circuit keeps of them.
 
 from __future__ import annotations
 
+import re
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +32,6 @@ from qiskit.circuit import (
     library,
 )
 from qiskit.circuit.classical import expr
-from qiskit.circuit.singleton import SingletonInstruction
 from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
 
 from qcsc_prefect.core.canonical_path import child_path, join_path
@@ -79,6 +79,10 @@ _WIDEST: dict[str, type[np.generic]] = {
     "c": np.complex128,
 }
 
+#: The name that Qiskit gives to a circuit without one, and to a gate made of it: a counter of the
+#: process, so the same program gives another one when it is run again.
+_COUNTED_NAME = re.compile(r"circuit-\d+(?:-\d+)?")
+
 #: What every instruction keeps besides its contents proper.
 _INSTRUCTION_STATE = frozenset(
     vars(Instruction("", 0, 0, [])).keys() | vars(Gate("", 0, [])).keys()
@@ -107,7 +111,7 @@ def operation_tree(operation: Operation, scope: CircuitScope) -> list[object]:
 
 
 def _instruction_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
-    kind = _base_class(operation)
+    kind = _type_of(operation)
     if kind is Delay:
         duration = _located("duration", operation.duration, scope)
         return ["delay", _label(operation), *_shape(operation), duration, operation.unit]
@@ -123,11 +127,9 @@ def _instruction_tree(operation: Instruction, scope: CircuitScope) -> list[objec
     return _custom_tree(operation, scope)
 
 
-def _base_class(operation: Instruction) -> type[Instruction]:
-    """Return the type of which a singleton with a label or a changed state is a hidden subclass."""
-    if isinstance(operation, SingletonInstruction):
-        return cast("type[Instruction]", operation.base_class)
-    return type(operation)
+def _type_of(operation: Instruction) -> type[Instruction]:
+    # Singletons are instances of hidden subclasses of the gates that they stand for.
+    return cast("type[Instruction]", operation.base_class)
 
 
 def _is_determined_by_parameters(kind: type[Instruction]) -> bool:
@@ -136,7 +138,10 @@ def _is_determined_by_parameters(kind: type[Instruction]) -> bool:
 
 
 def _label(operation: Instruction) -> str | None:
-    # A serialized circuit does not tell an empty label from none.
+    # A serialized circuit does not tell an empty label from none, and drops the one that this gate
+    # makes up from its base gate.
+    if isinstance(operation, library.MCMTGate):
+        return None
     return operation.label or None
 
 
@@ -166,10 +171,13 @@ def _library_tree(
 
 def _custom_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
     definition = operation.definition
+    name = operation.name
+    if definition is not None:
+        name = _COUNTED_NAME.sub("circuit", name)
     tree: list[object] = [
         "custom",
         "gate" if isinstance(operation, Gate) else "instruction",
-        operation.name,
+        name,
         _label(operation),
         *_shape(operation),
         _control_state(operation),
@@ -189,7 +197,7 @@ def _hidden_state(operation: Instruction, scope: CircuitScope) -> list[object] |
 
     Without a definition its meaning lies in its class and its attributes.
     """
-    kind = _base_class(operation)
+    kind = _type_of(operation)
     if kind in (Gate, Instruction, ControlledGate):
         return None
     extra = {
