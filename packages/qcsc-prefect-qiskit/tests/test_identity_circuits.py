@@ -149,7 +149,9 @@ def variables(name: str = "a", *, width: int = 8, value: int = 5) -> QuantumCirc
     return circuit
 
 
-def evolution(time: float = 0.5, *, reps: int = 1, terms: object = (("XX", 1.0), ("ZZ", 2.0)), **kw: object) -> QuantumCircuit:
+def evolution(
+    time: float = 0.5, *, reps: int = 1, terms: object = (("XX", 1.0), ("ZZ", 2.0)), **kw: object
+) -> QuantumCircuit:
     operator = SparsePauliOp.from_list(list(terms))
     return one(library.PauliEvolutionGate(operator, time, synthesis=SuzukiTrotter(reps=reps, **kw)))
 
@@ -204,8 +206,12 @@ CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
     "prepare": lambda: one(library.StatePreparation([0, 1, 0, 0])),
     "qft": lambda: one(library.QFTGate(3)),
     "inverse qft": lambda: one(library.QFTGate(3).inverse()),
-    "annotated": lambda: one(AnnotatedOperation(library.SGate(), [InverseModifier(), ControlModifier(2, 1)])),
-    "annotated power": lambda: one(AnnotatedOperation(library.SGate(), [PowerModifier(3), ControlModifier(2, 1)])),
+    "annotated": lambda: one(
+        AnnotatedOperation(library.SGate(), [InverseModifier(), ControlModifier(2, 1)])
+    ),
+    "annotated power": lambda: one(
+        AnnotatedOperation(library.SGate(), [PowerModifier(3), ControlModifier(2, 1)])
+    ),
     "clifford": lambda: one(Clifford(QuantumCircuit(2)), clbits=0),
     "linear function": lambda: one(library.LinearFunction([[1, 1], [0, 1]])),
     "and": lambda: one(library.AndGate(3)),
@@ -260,9 +266,15 @@ CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
     "evolution order 4": lambda: evolution(order=4),
     "evolution barriers": lambda: evolution(insert_barriers=True),
     "evolution fountain": lambda: evolution(cx_structure="fountain"),
-    "evolution trotter": lambda: one(library.PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"], [1, 2]), 0.5, synthesis=LieTrotter())),
-    "evolution qdrift": lambda: one(library.PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"], [1, 2]), 0.5, synthesis=QDrift())),
-    "evolution list": lambda: one(library.PauliEvolutionGate([SparsePauliOp(["XX"]), SparsePauliOp(["ZZ"])], 0.5)),
+    "evolution trotter": lambda: one(
+        library.PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"], [1, 2]), 0.5, synthesis=LieTrotter())
+    ),
+    "evolution qdrift": lambda: one(
+        library.PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"], [1, 2]), 0.5, synthesis=QDrift())
+    ),
+    "evolution list": lambda: one(
+        library.PauliEvolutionGate([SparsePauliOp(["XX"]), SparsePauliOp(["ZZ"])], 0.5)
+    ),
     "evolution projector": lambda: one(library.PauliEvolutionGate(SparseObservable("01"), 0.5)),
     "a + b": lambda: symbolic(lambda a, b: a + b),
     "a - b": lambda: symbolic(lambda a, b: a - b),
@@ -284,6 +296,8 @@ CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
 
 #: What QPY cannot carry, whoever reads it; the values say why.
 NOT_THROUGH_QPY = {
+    "and": "its class takes other arguments than its parameters",
+    "and with flags": "its class takes other arguments than its parameters",
     "delay ns": "its unit is lost",
     "ms": "its class takes other arguments than its parameters",
     "evolution qdrift": "its class takes other arguments than its settings",

@@ -285,8 +285,9 @@ def _encode_observables(writer: CanonicalWriter, observables: Observables) -> No
 
 
 def _describe_observables(observables: Observables) -> object:
-    shape = list(observables.shape)
-    return {"shape": shape, "observables": [_describe_table(table) for table in observables.tables]}
+    described = np.empty(len(observables.tables), dtype=object)
+    described[:] = [_describe_table(table) for table in observables.tables]
+    return described.reshape(observables.shape).tolist()
 
 
 def _describe_table(table: TermTable) -> dict[str, object]:
