@@ -26,7 +26,13 @@ ConfigurationIdentity = str | Mapping[str, str | None]
 
 @runtime_checkable
 class ConfigurationWithIdentity(Protocol):
-    """A configuration that can say which account and service it stands for."""
+    """A configuration that can say which account and service it stands for.
+
+    Attributes:
+        backend_name: The backend that it is meant for, or None where that is chosen later.
+    """
+
+    backend_name: str | None
 
     def identity(self) -> Mapping[str, str | None]:
         """Return the facts that tell this account and service from others, and no secret."""

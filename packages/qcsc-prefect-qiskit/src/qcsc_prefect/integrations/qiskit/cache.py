@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from prefect.utilities.annotations import BaseAnnotation
 
 from qcsc_prefect.core.cache_keys import (
-    ConfigurationIdentity,
     ConfigurationWithIdentity,
     build_result_cache_key,
     build_submit_cache_key,
@@ -140,13 +139,15 @@ def _submit_key(
             if pubs is None or isinstance(pubs, Iterator):
                 # Reading an iterator here would leave the task with nothing to submit.
                 return None
-            names = ("backend_name", "runtime_block_name", "options", "cache_namespace", effort)
+            names = ("runtime_block_name", "options", "cache_scope", "cache_namespace", effort)
             known = {name: plain[name] for name in names if name in plain}
-            digest = build_digest(pubs, cache_scope=plain.get("cache_scope", "flow"), **known)
+            digest = build_digest(pubs, backend_name=_backend_name(plain), **known)
         if not isinstance(digest, str) or not digest:
             return None
+        # A job runs on one backend, also where the digest was made without its name.
+        backend = {"backend_name": _backend_name(plain)}
         return build_submit_cache_key(
-            prefix, input_digest=digest, configuration=_configuration(plain)
+            prefix, input_digest=digest, configuration={**_configuration(plain), **backend}
         )
     except Exception:
         _logger.warning("A submission has no cache key and is not cached", exc_info=True)
@@ -164,7 +165,13 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _configuration(plain: Mapping[str, Any]) -> ConfigurationIdentity:
+def _backend_name(plain: Mapping[str, Any]) -> str | None:
+    named: str | None = plain.get("backend_name")
+    config: ConfigurationWithIdentity | None = plain.get("runtime_config")
+    return config.backend_name if named is None and config is not None else named
+
+
+def _configuration(plain: Mapping[str, Any]) -> dict[str, str | None]:
     identity = configuration_identity(
         runtime_block_name=plain.get("runtime_block_name"),
         runtime_config=plain.get("runtime_config"),

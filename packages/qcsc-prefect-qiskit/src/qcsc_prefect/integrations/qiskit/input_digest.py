@@ -6,14 +6,21 @@ told without running them; ``docs/identity.md`` says what counts and what does n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.context import FlowRunContext
 
-from qcsc_prefect.core.digest import build_input_digest
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["build_qiskit_estimator_input_digest", "build_qiskit_sampler_input_digest"]
+    from qcsc_prefect.core.difference import Difference
+
+__all__ = [
+    "build_qiskit_estimator_input_digest",
+    "build_qiskit_sampler_input_digest",
+    "explain_qiskit_estimator_difference",
+    "explain_qiskit_sampler_difference",
+]
 
 SAMPLER_PREFIX = "qiskit-sampler-input"
 ESTIMATOR_PREFIX = "qiskit-estimator-input"
@@ -62,23 +69,21 @@ def build_qiskit_sampler_input_digest(
         >>> one == build_qiskit_sampler_input_digest([(bell, None, 1024)])
         True
     """
-    from qcsc_prefect.integrations.qiskit import identity
+    from qcsc_prefect.integrations.qiskit.identity import inputs
 
-    inputs = {
-        "primitive": "sampler",
-        "pubs": identity.sampler_pub_forms(pubs, shots),
-        "backend_name": backend_name,
-        "runtime_block_name": runtime_block_name,
-        "options": identity.options_tree(options),
-    }
-    return build_input_digest(
+    return inputs.digest(
         SAMPLER_PREFIX,
-        inputs,
-        cache_scope=cache_scope,
-        flow_name=current_flow_name(),
-        cache_namespace=cache_namespace,
-        extra=extra,
-        registry=identity.identity_registry,
+        inputs.sampler_identity(
+            pubs,
+            shots=shots,
+            backend_name=backend_name,
+            runtime_block_name=runtime_block_name,
+            options=options,
+            cache_scope=cache_scope,
+            cache_namespace=cache_namespace,
+            extra=extra,
+            flow_name=current_flow_name(),
+        ),
     )
 
 
@@ -124,23 +129,100 @@ def build_qiskit_estimator_input_digest(
         >>> one == build_qiskit_estimator_input_digest([(bell, {"XX": 0.5, "ZZ": 1})])
         True
     """
-    from qcsc_prefect.integrations.qiskit import identity
+    from qcsc_prefect.integrations.qiskit.identity import inputs
 
-    inputs = {
-        "primitive": "estimator",
-        "pubs": identity.estimator_pub_forms(pubs, precision),
-        "backend_name": backend_name,
-        "runtime_block_name": runtime_block_name,
-        "options": identity.options_tree(options),
-    }
-    return build_input_digest(
+    return inputs.digest(
         ESTIMATOR_PREFIX,
-        inputs,
-        cache_scope=cache_scope,
-        flow_name=current_flow_name(),
-        cache_namespace=cache_namespace,
-        extra=extra,
-        registry=identity.identity_registry,
+        inputs.estimator_identity(
+            pubs,
+            precision=precision,
+            backend_name=backend_name,
+            runtime_block_name=runtime_block_name,
+            options=options,
+            cache_scope=cache_scope,
+            cache_namespace=cache_namespace,
+            extra=extra,
+            flow_name=current_flow_name(),
+        ),
+    )
+
+
+def explain_qiskit_sampler_difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, limit: int = 5
+) -> list[Difference]:
+    """Name the first places at which the inputs of two sampler jobs part.
+
+    Args:
+        one: The arguments of :func:`build_qiskit_sampler_input_digest` by name; ``pubs`` at least.
+        other: Those of the other job.
+        limit: The most places to name.
+
+    Returns:
+        The places, such as ``pubs[0].circuit.instructions[3].params[0]`` or ``options.twirling``;
+        an empty list exactly if both jobs have the same digest.
+
+    Raises:
+        UnsupportedTypeError: If something in the input cannot be encoded faithfully.
+        InputError: If the input is not what a sampler accepts.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> bell = QuantumCircuit(2)
+        >>> _ = bell.h(0), bell.cx(0, 1), bell.measure_all()
+        >>> pubs = [bell]
+        >>> found = explain_qiskit_sampler_difference(
+        ...     {"pubs": pubs}, {"pubs": pubs, "options": {"max_execution_time": 60}}
+        ... )
+        >>> [str(difference) for difference in found]
+        ['options.max_execution_time: nothing and 60']
+    """
+    from qcsc_prefect.integrations.qiskit.identity import inputs
+
+    flow_name = current_flow_name()
+    return inputs.explain(
+        inputs.sampler_identity(**one, flow_name=flow_name),
+        inputs.sampler_identity(**other, flow_name=flow_name),
+        limit,
+    )
+
+
+def explain_qiskit_estimator_difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, limit: int = 5
+) -> list[Difference]:
+    """Name the first places at which the inputs of two estimator jobs part.
+
+    Args:
+        one: The arguments of :func:`build_qiskit_estimator_input_digest` by name, ``pubs`` at
+            least.
+        other: Those of the other job.
+        limit: The most places to name.
+
+    Returns:
+        The places, such as ``pubs[0].circuit.instructions[3].params[0]`` or ``options.twirling``;
+        an empty list exactly if both jobs have the same digest.
+
+    Raises:
+        UnsupportedTypeError: If something in the input cannot be encoded faithfully.
+        InputError: If the input is not what an estimator accepts.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> bell = QuantumCircuit(2)
+        >>> _ = bell.h(0), bell.cx(0, 1)
+        >>> pubs = [(bell, "ZZ")]
+        >>> found = explain_qiskit_estimator_difference(
+        ...     {"pubs": pubs}, {"pubs": pubs, "options": {"max_execution_time": 60}}
+        ... )
+        >>> [str(difference) for difference in found]
+        ['options.max_execution_time: nothing and 60']
+    """
+    from qcsc_prefect.integrations.qiskit.identity import inputs
+
+    flow_name = current_flow_name()
+    return inputs.explain(
+        inputs.estimator_identity(**one, flow_name=flow_name),
+        inputs.estimator_identity(**other, flow_name=flow_name),
+        limit,
     )
 
 

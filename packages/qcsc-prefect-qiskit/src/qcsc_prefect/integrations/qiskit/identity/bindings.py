@@ -135,7 +135,7 @@ def _real_array(values: object) -> RealArray:
         raise InputError(f"parameter values must be an array of real numbers: {error}") from error
     if np.iscomplexobj(np.asarray(values)):
         raise InputError("parameter values must be real numbers")
-    return cast("RealArray", array)
+    return array
 
 
 def _common_shape(pairs: Sequence[tuple[tuple[str, ...], RealArray]]) -> tuple[int, ...]:
@@ -153,7 +153,7 @@ def _with_axis(names: tuple[str, ...], array: RealArray, shape: tuple[int, ...])
     if array.shape == (*shape, len(names)):
         return array
     if len(names) == 1 and array.shape == shape:
-        return cast("RealArray", array[..., np.newaxis])
+        return array[..., np.newaxis]
     raise InputError(f"values of shape {array.shape} do not fit {len(names)} parameters")
 
 

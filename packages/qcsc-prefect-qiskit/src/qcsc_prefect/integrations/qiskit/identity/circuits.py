@@ -263,4 +263,36 @@ def _encode_circuit(writer: CanonicalWriter, form: CircuitForm) -> None:
     writer.write(value_tree(circuit.global_phase, form.scope))
 
 
-identity_registry.register(CircuitForm, tag="qiskit.circuit", version=1, encode=_encode_circuit)
+def _describe_circuit(form: CircuitForm) -> object:
+    """Return a circuit as a tree whose paths a person can follow; for reports of differences."""
+    circuit = form.scope.circuit
+    tree = header_tree(form)
+    tree["instructions"] = [
+        _describe_instruction(instruction, form.scope) for instruction in circuit.data
+    ]
+    tree["global_phase"] = value_tree(circuit.global_phase, form.scope)
+    return tree
+
+
+def _describe_instruction(
+    instruction: CircuitInstruction, scope: CircuitScope
+) -> dict[str, object]:
+    circuit = scope.circuit
+    tree: dict[str, object] = {"name": instruction.name}
+    if instruction.is_standard_gate():
+        tree["label"] = instruction.label or None
+        tree["params"] = [value_tree(value, scope) for value in instruction.params]
+    else:
+        tree["operation"] = operation_tree(instruction.operation, scope)
+    tree["qubits"] = [circuit.find_bit(bit).index for bit in instruction.qubits]
+    tree["clbits"] = [circuit.find_bit(bit).index for bit in instruction.clbits]
+    return tree
+
+
+identity_registry.register(
+    CircuitForm,
+    tag="qiskit.circuit",
+    version=1,
+    encode=_encode_circuit,
+    describe=_describe_circuit,
+)

@@ -72,27 +72,31 @@ def expression_tree(node: expr.Expr, circuit: QuantumCircuit) -> list[object]:
     Raises:
         UnsupportedTypeError: If a node of the expression has no canonical form.
     """
-    result = type_tree(node.type)
     match node:
         case expr.Var():
             if node.standalone:
-                return ["var", result, node.name]
-            return ["resource", result, resource_tree(node.var, circuit)]
+                parts: list[object] = ["var", node.name]
+            else:
+                parts = ["resource", resource_tree(node.var, circuit)]
         case expr.Stretch():
-            return ["stretch", result, node.name]
+            parts = ["stretch", node.name]
         case expr.Value():
-            return ["value", result, _value_tree(node)]
+            parts = ["value", _value_tree(node)]
         case expr.Cast():
-            return ["cast", result, expression_tree(node.operand, circuit)]
+            parts = ["cast", expression_tree(node.operand, circuit)]
         case expr.Unary():
-            return ["unary", result, node.op.name, expression_tree(node.operand, circuit)]
+            parts = ["unary", node.op.name, expression_tree(node.operand, circuit)]
         case expr.Binary():
-            left, right = expression_tree(node.left, circuit), expression_tree(node.right, circuit)
-            return ["binary", result, node.op.name, left, right]
+            operands = (expression_tree(side, circuit) for side in (node.left, node.right))
+            parts = ["binary", node.op.name, *operands]
         case expr.Index():
-            target, index = expression_tree(node.target, circuit), node.index
-            return ["index", result, target, expression_tree(index, circuit)]
-    raise UnsupportedTypeError(f"a classical expression of type {type(node).__name__} has no form")
+            operands = (expression_tree(side, circuit) for side in (node.target, node.index))
+            parts = ["index", *operands]
+        case _:
+            raise UnsupportedTypeError(
+                f"a classical expression of type {type(node).__name__} has no canonical form"
+            )
+    return [*parts, type_tree(node.type)]
 
 
 def _value_tree(node: expr.Value) -> object:

@@ -92,11 +92,7 @@ def observables_form(observables: object, num_qubits: int) -> Observables:
         place = "".join(f"[{i}]" for i in index)
         try:
             table = term_table(item, simplified=simplified)
-            if table.num_qubits != num_qubits:
-                raise InputError(
-                    f"an observable on {table.num_qubits} qubits does not fit a circuit on "
-                    f"{num_qubits}"
-                )
+            _require_size(table, num_qubits)
         except InputError as error:
             error.path = join_path(place, error.path)
             raise
@@ -132,6 +128,13 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
     if len(rows) == 0:
         raise InputError("an observable is zero")
     return TermTable(num_qubits, planes, rows, real.astype(np.float64))
+
+
+def _require_size(table: TermTable, num_qubits: int) -> None:
+    if table.num_qubits != num_qubits:
+        raise InputError(
+            f"an observable on {table.num_qubits} qubits does not fit a circuit on {num_qubits}"
+        )
 
 
 def _packed_terms(
@@ -282,8 +285,9 @@ def _encode_observables(writer: CanonicalWriter, observables: Observables) -> No
 
 
 def _describe_observables(observables: Observables) -> object:
-    shape = list(observables.shape)
-    return {"shape": shape, "observables": [_describe_table(table) for table in observables.tables]}
+    described = np.empty(len(observables.tables), dtype=object)
+    described[:] = [_describe_table(table) for table in observables.tables]
+    return described.reshape(observables.shape).tolist()
 
 
 def _describe_table(table: TermTable) -> dict[str, object]:

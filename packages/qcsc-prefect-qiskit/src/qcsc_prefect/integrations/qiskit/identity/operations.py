@@ -8,7 +8,9 @@ circuit keeps of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from qiskit.circuit import (
@@ -30,7 +32,6 @@ from qiskit.circuit import (
     library,
 )
 from qiskit.circuit.classical import expr
-from qiskit.circuit.singleton import SingletonInstruction
 from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
 
 from qcsc_prefect.core.canonical_path import child_path, join_path
@@ -41,6 +42,9 @@ from qcsc_prefect.integrations.qiskit.identity.evolution import operator_tree, p
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
     from qiskit.circuit import Operation
 
     from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope
@@ -66,6 +70,19 @@ _DETERMINED_BY_PARAMETERS = frozenset(
     }
 )
 
+#: The type in which an array of a kind is written.
+_WIDEST: dict[str, type[np.generic]] = {
+    "b": np.bool_,
+    "i": np.int64,
+    "u": np.uint64,
+    "f": np.float64,
+    "c": np.complex128,
+}
+
+#: The name that Qiskit gives to a circuit without one, and to a gate made of it: a counter of the
+#: process, so the same program gives another one when it is run again.
+_COUNTED_NAME = re.compile(r"circuit-\d+(?:-\d+)?")
+
 #: What every instruction keeps besides its contents proper.
 _INSTRUCTION_STATE = frozenset(
     vars(Instruction("", 0, 0, [])).keys() | vars(Gate("", 0, [])).keys()
@@ -84,39 +101,35 @@ def operation_tree(operation: Operation, scope: CircuitScope) -> list[object]:
             faithfully; `path` says where.
     """
     if isinstance(operation, Instruction):
-        kind = _base_class(operation)
-        if kind is Delay:
-            return _delay_tree(operation, scope)
-        if kind in (Measure, Reset, Barrier, Store):
-            return [
-                kind.__name__.lower(),
-                _label(operation),
-                *_shape(operation),
-                _params(operation, scope),
-            ]
-        if isinstance(operation, ControlFlowOp):
-            return control_flow_tree(operation, scope)
-        if kind is library.PauliEvolutionGate:
-            return pauli_evolution_tree(operation, scope.numbers)
-        if _is_determined_by_parameters(kind):
-            return _library_tree(operation, kind, scope)
-        return _custom_tree(operation, scope)
+        return _instruction_tree(operation, scope)
     if isinstance(operation, AnnotatedOperation):
         modifiers = [_modifier_tree(modifier, scope) for modifier in operation.modifiers]
         return ["annotated", operation_tree(operation.base_op, scope), modifiers]
     if isinstance(operation, Clifford):
         return ["clifford", operation.num_qubits, np.asarray(operation.tableau, dtype=bool)]
-    raise UnsupportedTypeError(
-        f"an operation of type {type(operation).__module__}.{type(operation).__qualname__} "
-        "has no canonical form"
-    )
+    raise UnsupportedTypeError(f"an operation of type {_name(operation)} has no canonical form")
 
 
-def _base_class(operation: Instruction) -> type[Instruction]:
-    """Return the type of which a singleton with a label or a changed state is a hidden subclass."""
-    if isinstance(operation, SingletonInstruction):
-        return operation.base_class
-    return type(operation)
+def _instruction_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
+    kind = _type_of(operation)
+    if kind is Delay:
+        duration = _located("duration", operation.duration, scope)
+        return ["delay", _label(operation), *_shape(operation), duration, operation.unit]
+    if kind in (Measure, Reset, Barrier, Store):
+        params = _params(operation, scope)
+        return [kind.__name__.lower(), _label(operation), *_shape(operation), params]
+    if isinstance(operation, ControlFlowOp):
+        return control_flow_tree(operation, scope)
+    if kind is library.PauliEvolutionGate:
+        return pauli_evolution_tree(operation, scope.numbers)
+    if _is_determined_by_parameters(kind):
+        return _library_tree(operation, kind, scope)
+    return _custom_tree(operation, scope)
+
+
+def _type_of(operation: Instruction) -> type[Instruction]:
+    # Singletons are instances of hidden subclasses of the gates that they stand for.
+    return cast("type[Instruction]", operation.base_class)
 
 
 def _is_determined_by_parameters(kind: type[Instruction]) -> bool:
@@ -125,7 +138,10 @@ def _is_determined_by_parameters(kind: type[Instruction]) -> bool:
 
 
 def _label(operation: Instruction) -> str | None:
-    # A serialized circuit does not tell an empty label from none.
+    # A serialized circuit does not tell an empty label from none, and drops the one that this gate
+    # makes up from its base gate.
+    if isinstance(operation, library.MCMTGate):
+        return None
     return operation.label or None
 
 
@@ -155,10 +171,13 @@ def _library_tree(
 
 def _custom_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
     definition = operation.definition
+    name = operation.name
+    if definition is not None:
+        name = _COUNTED_NAME.sub("circuit", name)
     tree: list[object] = [
         "custom",
         "gate" if isinstance(operation, Gate) else "instruction",
-        operation.name,
+        name,
         _label(operation),
         *_shape(operation),
         _control_state(operation),
@@ -178,7 +197,7 @@ def _hidden_state(operation: Instruction, scope: CircuitScope) -> list[object] |
 
     Without a definition its meaning lies in its class and its attributes.
     """
-    kind = _base_class(operation)
+    kind = _type_of(operation)
     if kind in (Gate, Instruction, ControlledGate):
         return None
     extra = {
@@ -188,11 +207,6 @@ def _hidden_state(operation: Instruction, scope: CircuitScope) -> list[object] |
     for name, value in sorted(extra.items()):
         trees[name] = _located(name, value, scope)
     return [kind.__module__, kind.__qualname__, trees]
-
-
-def _delay_tree(operation: Delay, scope: CircuitScope) -> list[object]:
-    duration = _located("duration", operation.duration, scope)
-    return ["delay", _label(operation), *_shape(operation), duration, operation.unit]
 
 
 def _modifier_tree(
@@ -221,51 +235,87 @@ def _located(path: str, value: object, scope: CircuitScope) -> object:
         raise
 
 
-def value_tree(value: object, scope: CircuitScope) -> object:
+@singledispatch
+def value_tree(value: object, scope: CircuitScope) -> object:  # noqa: ARG001
     """Return a parameter of an instruction as a plain value, an array, a tree or a circuit.
+
+    Args:
+        value: The parameter.
+        scope: The circuit in which the instruction stands.
 
     Raises:
         UnsupportedTypeError: If the parameter has no canonical form.
     """
-    if value is None or isinstance(value, (bool, str, bytes, np.bool_)):
-        return value
-    if isinstance(value, (int, float, complex)):
-        return constant_value(value)
-    if isinstance(value, np.generic):
-        return value_tree(value.item(), scope)
-    if isinstance(value, np.ndarray):
-        return _array(value)
-    if isinstance(value, ParameterExpression):
-        return ["expression", expression_tree(value, scope.numbers)]
-    if isinstance(value, expr.Expr):
-        return ["classical", expressions.expression_tree(value, scope.circuit)]
-    if isinstance(value, QuantumCircuit):
-        return scope.nested(value)
-    if isinstance(value, (list, tuple)):
-        return [_located(child_path(index), item, scope) for index, item in enumerate(value)]
-    if isinstance(value, dict):
-        return {key: _located(child_path(key), item, scope) for key, item in value.items()}
-    if isinstance(value, (SparsePauliOp, SparseObservable)):
-        return operator_tree(value, scope.numbers)
-    if isinstance(value, (Instruction, AnnotatedOperation, Clifford)):
-        return operation_tree(value, scope)
-    raise UnsupportedTypeError(
-        f"a parameter of type {type(value).__module__}.{type(value).__qualname__} "
-        "has no canonical form"
-    )
+    raise UnsupportedTypeError(f"a parameter of type {_name(value)} has no canonical form")
 
 
-_WIDEST: dict[str, type[np.generic]] = {
-    "b": np.bool_,
-    "i": np.int64,
-    "u": np.uint64,
-    "f": np.float64,
-    "c": np.complex128,
-}
+@value_tree.register(type(None))
+@value_tree.register(bool)
+@value_tree.register(str)
+@value_tree.register(bytes)
+@value_tree.register(np.bool_)
+def _(value: object, scope: CircuitScope) -> object:  # noqa: ARG001
+    return value
 
 
-def _array(value: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> object:
-    """Return an array in the widest type of its kind, since its width is an accident."""
+@value_tree.register(int)
+@value_tree.register(float)
+@value_tree.register(complex)
+def _(value: complex, scope: CircuitScope) -> object:  # noqa: ARG001
+    return constant_value(value)
+
+
+@value_tree.register(np.number)
+def _(value: np.number[Any], scope: CircuitScope) -> object:
+    return value_tree(value.item(), scope)
+
+
+@value_tree.register(np.ndarray)
+def _(value: npt.NDArray[np.generic], scope: CircuitScope) -> object:  # noqa: ARG001
+    # In the widest type of its kind, since its width is an accident of how it was made.
     if value.dtype.kind not in _WIDEST:
         raise UnsupportedTypeError(f"an array of dtype {value.dtype} has no canonical form")
     return np.asarray(value, dtype=_WIDEST[value.dtype.kind])
+
+
+@value_tree.register(ParameterExpression)
+def _(value: ParameterExpression, scope: CircuitScope) -> object:
+    return ["expression", expression_tree(value, scope.numbers)]
+
+
+@value_tree.register(expr.Expr)
+def _(value: expr.Expr, scope: CircuitScope) -> object:
+    return ["classical", expressions.expression_tree(value, scope.circuit)]
+
+
+@value_tree.register(QuantumCircuit)
+def _(value: QuantumCircuit, scope: CircuitScope) -> object:
+    return scope.nested(value)
+
+
+@value_tree.register(list)
+@value_tree.register(tuple)
+def _(value: Sequence[object], scope: CircuitScope) -> object:
+    return [_located(child_path(index), item, scope) for index, item in enumerate(value)]
+
+
+@value_tree.register(dict)
+def _(value: dict[object, object], scope: CircuitScope) -> object:
+    return {key: _located(child_path(key), item, scope) for key, item in value.items()}
+
+
+@value_tree.register(SparsePauliOp)
+@value_tree.register(SparseObservable)
+def _(value: SparsePauliOp | SparseObservable, scope: CircuitScope) -> object:
+    return operator_tree(value, scope.numbers)
+
+
+@value_tree.register(Instruction)
+@value_tree.register(AnnotatedOperation)
+@value_tree.register(Clifford)
+def _(value: Operation, scope: CircuitScope) -> object:
+    return operation_tree(value, scope)
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
