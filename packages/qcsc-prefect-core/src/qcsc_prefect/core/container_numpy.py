@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from .container_codec import StoredBuffer
 from .container_registry import Buffer, Part, ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["VALUE_TYPES"]
+
+P = TypeVar("P", str, bytes)
 
 # Byte order, kind, size and, for times, the unit: what numpy calls the dtype's string.
 _DTYPE_STRING: Final = re.compile(r"[<>|](?:[biufcSUV]\d+|[mM]8(?:\[[\w/]+\])?|O)")
@@ -180,11 +182,10 @@ def _scalar_type(scalar_type: type[np.generic]) -> ValueType[np.generic]:
 
 
 def _text_type(
-    name: str, scalar_type: type[Any], plain_type: type[str] | type[bytes]
+    name: str, scalar_type: type[Any], plain_type: type[P], to_plain: Callable[[Any], P]
 ) -> ValueType[Any]:
-    # By way of an array, trailing zeros would be lost.
-    def parts(scalar: Any) -> Iterable[Part]:
-        return [Part("", plain_type(scalar))]
+    def parts(scalar: object) -> Iterable[Part]:
+        return [Part("", to_plain(scalar))]
 
     def build(stored: Sequence[object]) -> object:
         (plain,) = stored
@@ -201,7 +202,8 @@ _NUMBER_TYPES: Final = sorted(
 
 VALUE_TYPES = (
     ValueType("numpy/ndarray", np.ndarray, _array_parts, _build_array),
-    _text_type("numpy/str", np.str_, str),
-    _text_type("numpy/bytes", np.bytes_, bytes),
+    # By way of an array, or of numpy's own str(), trailing zeros would be lost.
+    _text_type("numpy/str", np.str_, str, str.__str__),
+    _text_type("numpy/bytes", np.bytes_, bytes, bytes),
     *(_scalar_type(scalar_type) for scalar_type in _NUMBER_TYPES),
 )

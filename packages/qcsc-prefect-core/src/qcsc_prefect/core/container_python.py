@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from types import EllipsisType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 from .container_registry import Part, ValueType
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["VALUE_TYPES"]
 
 T = TypeVar("T")
+
+_ORDERED_TYPES: Final = frozenset({bool, int, str, bytes})
 
 
 def _value_type(
@@ -40,8 +42,13 @@ def _value_type(
 
 
 def _set_items(value: set[object] | frozenset[object]) -> Iterable[object]:
-    # Sets have no order of their own; one by type and repr keeps the bytes reproducible.
-    return sorted(value, key=lambda item: (type(item).__name__, repr(item)))
+    # Sets have no order of their own; this one keeps the bytes reproducible.
+    return sorted(value, key=_set_order)
+
+
+def _set_order(item: object) -> tuple[str, object]:
+    comparable = item if type(item) in _ORDERED_TYPES else repr(item)
+    return type(item).__name__, comparable
 
 
 def _set(*items: object) -> set[object]:
@@ -100,16 +107,18 @@ def _timezone(offset: object, name: object) -> timezone:
 
 
 def _zone_parts(zone: zoneinfo.ZoneInfo) -> Iterable[object]:
-    if zone.key is None:
-        raise TypeError("a time zone that was read from a file has no name to store it by")
-    return [zone.key]
+    return [_listed_zone_name(zone.key)]
 
 
 def _zone(name: object) -> zoneinfo.ZoneInfo:
+    return zoneinfo.ZoneInfo(_listed_zone_name(name))
+
+
+def _listed_zone_name(name: object) -> str:
     # ZoneInfo may import a package made from the name, so only names on the list reach it.
     if not isinstance(name, str) or name not in _zone_names():
-        raise ValueError(f"no time zone {name!r:.60} is installed")
-    return zoneinfo.ZoneInfo(name)
+        raise ValueError(f"the time zone {name!r:.60} is none that is installed here by that name")
+    return name
 
 
 @functools.lru_cache(maxsize=1)

@@ -335,4 +335,8 @@ def _surrogate_text(items: list[object], _depth: int) -> str:
 def _key_path(path: str, key: object) -> str:
     if not path and isinstance(key, str):
         return key
-    return f"{path}[{key!r:.60}]"
+    try:
+        shown = repr(key)
+    except ValueError:  # an integer of more digits than Python converts
+        shown = type(key).__name__
+    return f"{path}[{shown:.60}]"
