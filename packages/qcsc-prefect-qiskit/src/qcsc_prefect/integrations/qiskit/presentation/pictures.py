@@ -98,7 +98,7 @@ def draw_distributions(
         title = f"{pub_names[item.pub]} · {item.register} · {item.shots:,} shots"
         if item.by_point is not None and item.more:
             title += f" · {item.more:,} more outcomes"
-        axis.set_title(title, loc="left", fontsize=10, color=_INK)
+        axis.set_title(title, loc="left", fontsize=10, color=_INK, parse_math=False)
     return _data_uri(figure)
 
 
@@ -124,7 +124,7 @@ def draw_estimates(
     for axis, item in zip(axes, swept, strict=False):
         _draw_curves(axis, item)
         title = f"{pub_names[item.pub]} · {item.values.size:,} values"
-        axis.set_title(title, loc="left", fontsize=10, color=_INK)
+        axis.set_title(title, loc="left", fontsize=10, color=_INK, parse_math=False)
     if single:
         _draw_single_values(axes[-1], single)
     return _data_uri(figure)
@@ -142,7 +142,7 @@ def _figure(caption: str, panels: int, *, heights: Sequence[int]) -> tuple[Figur
         layout="constrained",
         facecolor="white",
     )
-    figure.suptitle(caption, x=0.01, ha="left", fontsize=8, color=_GREY_TEXT)
+    figure.suptitle(caption, x=0.01, ha="left", fontsize=8, color=_GREY_TEXT, parse_math=False)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in axes[panels:]:
         unused.set_axis_off()
@@ -218,7 +218,9 @@ def _draw_curves(axis: Axes, item: Estimates) -> None:
         )
     if len(curves) > 1:
         axis.legend(title="row", fontsize=8, title_fontsize=8, frameon=False)
-    axis.set_xlabel("point of the sweep" if item.axis is None else item.axis.parameter, color=_INK)
+    # A name with a "$" in it is no formula, and a broken one would end the drawing.
+    swept = "point of the sweep" if item.axis is None else item.axis.parameter
+    axis.set_xlabel(swept, color=_INK, parse_math=False)
     axis.set_ylabel("expectation value", color=_INK)
     axis.grid(visible=True, color="#e6e8ec", linewidth=0.7)
 

@@ -35,10 +35,11 @@ _RUN_PERCENT = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Moment:
-    state: str
-    waited_seconds: float
-    queue_position: int | None
+class _Shown:
+    """What the artifact shows at one moment."""
+
+    percent: float
+    description: str
 
 
 class JobProgress:
@@ -94,7 +95,7 @@ class JobProgress:
         self._last_state: str | None = None
         self._last_taken = 0.0
         self._silent_until = 0.0
-        self._pending: _Moment | None = None
+        self._pending: _Shown | None = None
         self._sender: asyncio.Task[None] | None = None
 
     async def update(
@@ -111,9 +112,15 @@ class JobProgress:
         if state == self._last_state and now - self._last_taken < self._min_interval:
             return
         self._last_state, self._last_taken = state, now
-        self._pending = _Moment(
-            state=state, waited_seconds=waited_seconds, queue_position=queue_position
+        line = state_line(
+            job_id=self._job_id,
+            backend_name=self._backend_name,
+            state=state,
+            waited_seconds=waited_seconds,
+            queue_position=queue_position,
         )
+        link = f" · [open on the platform]({self._job_url})" if self._job_url else ""
+        self._pending = _Shown(percent=self._share(state, queue_position), description=line + link)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_pending())
 
@@ -136,49 +143,39 @@ class JobProgress:
 
     async def _send_pending(self) -> None:
         while self._pending is not None and time.monotonic() >= self._silent_until:
-            moment, self._pending = self._pending, None
-            await self._send(moment)
+            shown, self._pending = self._pending, None
+            await self._send(shown)
 
-    async def _send(self, moment: _Moment) -> None:
+    async def _send(self, shown: _Shown) -> None:
         from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
         from prefect.exceptions import PrefectException
 
-        percent, description = self._share(moment), self._description(moment)
         try:
             async with asyncio.timeout(API_SECONDS):
                 if self._artifact_id is None:
                     self._artifact_id = await acreate_progress_artifact(
-                        progress=percent, key=self._key, description=description
+                        progress=shown.percent, key=self._key, description=shown.description
                     )
                 else:
                     await aupdate_progress_artifact(
-                        artifact_id=self._artifact_id, progress=percent, description=description
+                        artifact_id=self._artifact_id,
+                        progress=shown.percent,
+                        description=shown.description,
                     )
         except (TimeoutError, OSError, RuntimeError, httpx.HTTPError, PrefectException) as error:
             self._silent_until = time.monotonic() + PAUSE_SECONDS
             self._logger.debug("progress artifact not stored: %r", error)
 
-    def _share(self, moment: _Moment) -> float:
+    def _share(self, state: str, queue_position: int | None) -> float:
         """Return the length of the bar in percent; it never gets shorter."""
-        position = moment.queue_position
-        if moment.state == "DONE":
+        if state == "DONE":
             share = 100.0
-        elif moment.state == "RUNNING":
+        elif state == "RUNNING":
             share = _RUN_PERCENT
-        elif position is not None:
-            self._first_position = max(self._first_position or 1, position)
-            share = _QUEUE_PERCENT * (1 - position / self._first_position)
+        elif queue_position is not None:
+            self._first_position = max(self._first_position or 1, queue_position)
+            share = _QUEUE_PERCENT * (1 - queue_position / self._first_position)
         else:
             share = 0.0
         self._percent = max(self._percent, share)
         return self._percent
-
-    def _description(self, moment: _Moment) -> str:
-        line = state_line(
-            job_id=self._job_id,
-            backend_name=self._backend_name,
-            state=moment.state,
-            waited_seconds=moment.waited_seconds,
-            queue_position=moment.queue_position,
-        )
-        return f"{line} · [open on the platform]({self._job_url})" if self._job_url else line

@@ -36,8 +36,9 @@ _T = TypeVar("_T")
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-#: How long all of a job's artifacts together may wait for the Prefect API.
-API_SECONDS = 4.0
+#: How long all of a job's artifacts together may wait for the Prefect API. With the last second
+#: of a progress artifact and the drawing, a dead API costs a job less than five.
+API_SECONDS = 3.0
 
 #: How long counting or drawing may take. The first picture on a machine includes matplotlib's
 #: search for fonts, which it remembers.

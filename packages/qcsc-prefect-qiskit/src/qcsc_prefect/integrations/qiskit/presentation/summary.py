@@ -153,6 +153,8 @@ def _outcomes_section(distributions: Sequence[Distribution]) -> str:
         rest = f"{others:,} more · " if others else ""
         rest_share = f"{100 * (item.counted - named) / item.counted:.1f} %" if others else ""
         lines.append(f"| | | *{rest}{item.shots:,} shots* | {rest_share} | |")
+    if len(distributions) > MOST_PUBS:
+        lines += ["", f"The first {MOST_PUBS} of {len(distributions):,} registers."]
     return "\n".join(lines)
 
 
@@ -166,21 +168,29 @@ def _values_section(estimates: Sequence[Estimates]) -> str:
         "| --: | :-- | --: |",
     ]
     for item in estimates[:MOST_PUBS]:
-        flat = list(np.ndindex(item.values.shape))
-        if len(flat) <= MOST_LINES:
-            shown = [(", ".join(map(str, index)), index) for index in flat]
-        else:
-            low = np.unravel_index(int(np.nanargmin(item.values)), item.values.shape)
-            high = np.unravel_index(int(np.nanargmax(item.values)), item.values.shape)
-            shown = [("lowest", _index(low)), ("highest", _index(high))]
         pub = str(item.pub)
-        for name, index in shown:
+        for name, index in _shown_values(item):
             value = with_uncertainty(float(item.values[index]), item.standard_error(index))
             lines.append(f"| {pub} | {_point(item, name, index)} | {value} |")
             pub = ""
-        if len(flat) > MOST_LINES:
-            lines.append(f"| | *{len(flat):,} values* | |")
+        if item.values.size > MOST_LINES:
+            lines.append(f"| {pub} | *{item.values.size:,} values* | |")
+    if len(estimates) > MOST_PUBS:
+        lines += ["", f"The first {MOST_PUBS} of {len(estimates):,} PUBs with values."]
     return "\n".join(lines)
+
+
+def _shown_values(item: Estimates) -> list[tuple[str, tuple[int, ...]]]:
+    """Return all of a few values, or the extremes of many, by name and index."""
+    indices = list(np.ndindex(item.values.shape))
+    if len(indices) <= MOST_LINES:
+        return [(", ".join(map(str, index)), index) for index in indices]
+    finite = [index for index in indices if np.isfinite(item.values[index])]
+    if not finite:
+        return []
+    lowest = min(finite, key=lambda index: float(item.values[index]))
+    highest = max(finite, key=lambda index: float(item.values[index]))
+    return [("lowest", lowest), ("highest", highest)]
 
 
 def _point(item: Estimates, name: str, index: tuple[int, ...]) -> str:
@@ -190,10 +200,6 @@ def _point(item: Estimates, name: str, index: tuple[int, ...]) -> str:
     parameter = markdown_text(item.axis.parameter)
     at = f"{parameter} = {float(item.axis.values[index]):.6g}"
     return f"{name}, at {at}" if name in {"lowest", "highest"} else at
-
-
-def _index(index: tuple[np.intp, ...]) -> tuple[int, ...]:
-    return tuple(int(step) for step in index)
 
 
 def _notes_section(notes: Iterable[str]) -> str:
