@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from qiskit_ibm_runtime.fake_provider.fake_backend import FakeBackendV2
 from qcsc_prefect.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .exchange import JSONValue
 
@@ -37,7 +38,7 @@ class EmulatedBackend:
     @property
     def num_qubits(self) -> int:
         """The number of qubits of the device."""
-        return self.device.num_qubits
+        return int(self.device.num_qubits)
 
     def configuration(self) -> dict[str, JSONValue]:
         """Return the configuration as the service sends it."""
@@ -94,7 +95,7 @@ def emulated_backends(
     Raises:
         ConfigurationError: No backend was chosen, or a name is not that of a recorded device.
     """
-    devices = dict(chosen) if not isinstance(chosen, (list, tuple)) else {n: n for n in chosen}
+    devices = dict(chosen) if isinstance(chosen, Mapping) else {name: name for name in chosen}
     if not devices:
         raise ConfigurationError("An emulated service needs at least one backend.")
     return {
@@ -103,13 +104,11 @@ def emulated_backends(
 
 
 def _recorded_device(name: str) -> FakeBackendV2:
-    known: dict[str, type[FakeBackendV2]] = {
-        value.backend_name: value
-        for value in vars(fake_backends).values()
-        if isinstance(value, type)
-        and issubclass(value, FakeBackendV2)
-        and "backend_name" in vars(value)
-    }
+    known: dict[str, type[FakeBackendV2]] = {}
+    for value in vars(fake_backends).values():
+        if isinstance(value, type) and issubclass(value, FakeBackendV2):
+            device: type[FakeBackendV2] = value
+            known[device.backend_name] = device
     if name not in known:
         raise ConfigurationError(
             f"There is no recorded device {name!r} in the installed qiskit-ibm-runtime. "

@@ -16,7 +16,8 @@ from .faults import FaultKind
 if TYPE_CHECKING:
     from .endpoints import Endpoints
     from .exchange import Endpoint, Request
-    from .faults import Fault, Faults
+    from .fault_queue import Faults
+    from .faults import Fault
 
 _DROPPING = frozenset({FaultKind.CLOSE, FaultKind.RESET})
 _GATEWAY_PAGE = b"<html><body><h1>Bad gateway</h1></body></html>"
@@ -107,10 +108,7 @@ class Dispatcher:
             response = Response(204)
         self._wait(sum(delay.seconds for delay in delays if delay.when == "after"))
 
-        if fault is None:
-            delivery = Delivery(response)
-        else:
-            delivery = _struck(response, fault)
+        delivery = Delivery(response) if fault is None else _struck(response, fault)
         status = None if delivery.damage in _DROPPING else delivery.response.status
         self._log.finish(number, status, fault.kind if fault else None)
         return delivery

@@ -118,14 +118,19 @@ class Endpoints:
         """Carry a request out and return the answer."""
         match asked.endpoint:
             case Endpoint.TOKEN:
-                return self._exchange_api_key(request)
+                response = self._exchange_api_key(request)
             case Endpoint.INSTANCES:
-                return self._search_instances(request)
+                response = self._search_instances(request)
             case Endpoint.PLAN:
-                return self._describe_plan(asked.name)
+                response = self._describe_plan(asked.name)
             case Endpoint.UNKNOWN:
                 message = f"There is no endpoint {request.method} {request.path}."
-                return error_response(404, message, code=NO_CODE)
+                response = error_response(404, message, code=NO_CODE)
+            case _:
+                response = self._answer_caller(request, asked)
+        return response
+
+    def _answer_caller(self, request: Request, asked: Route) -> Response:
         caller = self._caller(request)
         if isinstance(caller, Response):
             return caller

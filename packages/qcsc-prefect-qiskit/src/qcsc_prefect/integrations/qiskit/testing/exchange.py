@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from qcsc_prefect.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-JSONValue: TypeAlias = "None | bool | int | float | str | list[JSONValue] | dict[str, JSONValue]"
+JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 """What a JSON document can hold."""
 
 NO_CODE = 0
@@ -21,7 +23,7 @@ NO_CODE = 0
 class Endpoint(StrEnum):
     """The endpoints of the emulated service, by the names used to count and to break them."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
     """``POST /identity/token``: an API key is exchanged for an access token."""
     INSTANCES = "instances"
     """``POST /v3/resources/search``: the instances that an account can use."""
@@ -59,6 +61,19 @@ class Endpoint(StrEnum):
     """``/sessions`` and below: a session or batch is created, described or closed."""
     UNKNOWN = "unknown"
     """Any other request; answered with 404."""
+
+
+def endpoint_named(name: str) -> Endpoint:
+    """Return the endpoint of this name.
+
+    Raises:
+        ConfigurationError: No endpoint has the name.
+    """
+    try:
+        return Endpoint(name)
+    except ValueError:
+        known = ", ".join(endpoint.value for endpoint in Endpoint)
+        raise ConfigurationError(f"No endpoint is called {name!r}; they are {known}.") from None
 
 
 @dataclass(frozen=True)

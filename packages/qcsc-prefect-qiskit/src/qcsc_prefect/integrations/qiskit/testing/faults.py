@@ -1,19 +1,16 @@
-"""The faults that can be injected into the emulated service, and which request meets which."""
+"""The faults that can be injected into the emulated service."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
 
-from .exchange import Endpoint
+from .exchange import Endpoint, endpoint_named
 from .jobs import RAN_TOO_LONG, JobEnd, JobState
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
@@ -42,6 +39,9 @@ class FaultKind(StrEnum):
     """The job is shown in another state."""
 
 
+_CODES = {400: 1003, 401: 1200, 403: 1201, 404: 3250, 429: 1202, 503: 1999}
+
+
 @dataclass(frozen=True)
 class Fault:
     """One injected fault.
@@ -68,28 +68,17 @@ class Fault:
     code: int = 0
     text: str = ""
 
+    def __post_init__(self) -> None:
+        if self.times is not None and self.times < 1:
+            raise ConfigurationError(f"A fault cannot strike {self.times} times.")
 
-class Faults:
-    """Injects faults into one emulated service; every method can be called from any thread.
+
+class FaultInjector(ABC):
+    """The verbs that break an emulated service, from its own process or from another one.
 
     Faults of one endpoint strike in the order in which they were injected, one for each request;
     delays are added to them. ``times=None`` lets a fault strike until `clear` is called.
-
-    Example:
-        >>> from qcsc_prefect.integrations.qiskit.testing import Faults
-        >>> faults = Faults()
-        >>> faults.answer("job", status=503, times=2)
-        >>> faults.close("submit", when="after")
-        >>> [(fault.kind.value, fault.times) for fault in faults.pending]
-        [('status', 2), ('close', 1)]
-        >>> faults.clear()
     """
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._job_ends: list[JobEnd] = []
-        self._visibility_delay = 0.0
-        self._lock = threading.Lock()
 
     def answer(
         self,
@@ -113,7 +102,7 @@ class Faults:
             code: The service's code in the body; by default one that fits the status.
             message: The message in the body.
         """
-        self._add(
+        self.inject(
             Fault(
                 FaultKind.STATUS,
                 _endpoint(endpoint),
@@ -142,7 +131,7 @@ class Faults:
             times: How many requests, or None for all until `clear`.
             when: ``"after"`` carries the request out first and then waits.
         """
-        self._add(Fault(FaultKind.DELAY, _endpoint(endpoint), times, when, seconds=seconds))
+        self.inject(Fault(FaultKind.DELAY, _endpoint(endpoint), times, when, seconds=seconds))
 
     def close(
         self,
@@ -161,7 +150,7 @@ class Faults:
             reset: Send a reset (RST) instead of an orderly end (FIN).
         """
         kind = FaultKind.RESET if reset else FaultKind.CLOSE
-        self._add(Fault(kind, _endpoint(endpoint), times, when))
+        self.inject(Fault(kind, _endpoint(endpoint), times, when))
 
     def truncate(
         self, endpoint: Endpoint | str | None, *, times: int | None = 1, announced: bool = True
@@ -174,19 +163,19 @@ class Faults:
             announced: Whether the full length stands in the header, so that the loss shows.
         """
         kind = FaultKind.TRUNCATE if announced else FaultKind.CUT
-        self._add(Fault(kind, _endpoint(endpoint), times, "after"))
+        self.inject(Fault(kind, _endpoint(endpoint), times, "after"))
 
     def malform(self, endpoint: Endpoint | str | None, *, times: int | None = 1) -> None:
         """Answer 200 with a page of HTML instead of the body, as a gateway may."""
-        self._add(Fault(FaultKind.MALFORM, _endpoint(endpoint), times, "after"))
+        self.inject(Fault(FaultKind.MALFORM, _endpoint(endpoint), times, "after"))
 
     def empty(self, endpoint: Endpoint | str | None, *, times: int | None = 1) -> None:
         """Answer 200 with an empty body."""
-        self._add(Fault(FaultKind.EMPTY, _endpoint(endpoint), times, "after"))
+        self.inject(Fault(FaultKind.EMPTY, _endpoint(endpoint), times, "after"))
 
     def show_state(self, state: str, *, times: int | None = 1) -> None:
         """Show the next requests for a job this state, which may be one that nobody knows."""
-        self._add(Fault(FaultKind.STATE, Endpoint.JOB, times, "after", text=state))
+        self.inject(Fault(FaultKind.STATE, Endpoint.JOB, times, "after", text=state))
 
     def end_jobs(
         self,
@@ -207,83 +196,28 @@ class Faults:
         if state == JobState.FAILED:
             code = 1000 if code is None else code
             reason = reason or "An injected failure."
-        with self._lock:
-            self._job_ends += [JobEnd(state, reason, code)] * times
+        self.plan_ends([JobEnd(state, reason, code)] * times)
 
     def stop_jobs(self, *, times: int = 1) -> None:
         """Let the next submitted jobs be stopped because they ran too long (code 1305)."""
         self.end_jobs(JobState.CANCELLED, times=times, reason="Ran too long", code=RAN_TOO_LONG)
 
+    @abstractmethod
     def hide_new_jobs(self, seconds: float) -> None:
         """Keep jobs out of the search until they are this old; by their id they are found."""
-        with self._lock:
-            self._visibility_delay = seconds
 
+    @abstractmethod
     def clear(self) -> None:
         """Take all faults back."""
-        with self._lock:
-            self._faults.clear()
-            self._job_ends.clear()
-            self._visibility_delay = 0.0
 
-    @property
-    def pending(self) -> Sequence[Fault]:
-        """The faults that wait for requests, in the order in which they strike."""
-        with self._lock:
-            return tuple(self._faults)
+    @abstractmethod
+    def inject(self, fault: Fault) -> None:
+        """Let a fault wait for its requests."""
 
-    @property
-    def visibility_delay(self) -> float:
-        """How old a job must be to be found by the search, in seconds."""
-        return self._visibility_delay
-
-    def next_job_end(self) -> JobEnd | None:
-        """Take the end that was planned for the next job, or None."""
-        with self._lock:
-            return self._job_ends.pop(0) if self._job_ends else None
-
-    def strike(self, endpoint: Endpoint) -> list[Fault]:
-        """Take the faults that the next request of an endpoint meets: delays and one other."""
-        struck: list[Fault] = []
-        with self._lock:
-            for fault in list(self._faults):
-                if fault.endpoint not in (None, endpoint):
-                    continue
-                if fault.kind is not FaultKind.DELAY and _has_answer_fault(struck):
-                    continue
-                struck.append(fault)
-                self._use_up(fault)
-        return struck
-
-    def _add(self, fault: Fault) -> None:
-        if fault.times is not None and fault.times < 1:
-            raise ConfigurationError(f"A fault cannot strike {fault.times} times.")
-        with self._lock:
-            self._faults.append(fault)
-
-    def _use_up(self, fault: Fault) -> None:
-        if fault.times is None:
-            return
-        # Equal faults may stand in the list more than once, so the very object is looked for.
-        index = next(i for i, other in enumerate(self._faults) if other is fault)
-        if fault.times == 1:
-            del self._faults[index]
-        else:
-            self._faults[index] = replace(fault, times=fault.times - 1)
-
-
-_CODES = {400: 1003, 401: 1200, 403: 1201, 404: 3250, 429: 1202, 503: 1999}
-
-
-def _has_answer_fault(faults: list[Fault]) -> bool:
-    return any(fault.kind is not FaultKind.DELAY for fault in faults)
+    @abstractmethod
+    def plan_ends(self, ends: list[JobEnd]) -> None:
+        """Let the next jobs end so, one after the other."""
 
 
 def _endpoint(name: Endpoint | str | None) -> Endpoint | None:
-    if name is None:
-        return None
-    try:
-        return Endpoint(name)
-    except ValueError:
-        known = ", ".join(endpoint.value for endpoint in Endpoint)
-        raise ConfigurationError(f"No endpoint is called {name!r}; they are {known}.") from None
+    return None if name is None else endpoint_named(name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .backends import EmulatedBackend
     from .endpoints import Caller, Route
     from .exchange import JSONValue, Request
-    from .faults import Faults
+    from .fault_queue import Faults
     from .job_store import JobStore
     from .jobs import Job
 
@@ -91,24 +91,23 @@ class JobEndpoints:
         match asked.endpoint:
             case Endpoint.JOB:
                 with_params = request.parameter("exclude_params") != "true"
-                return json_response(_described(job, with_params=with_params))
+                response = json_response(_described(job, with_params=with_params))
             case Endpoint.RESULT:
                 output = self._store.take_output(job)
-                if output is None:
-                    return Response(204)
-                return Response(200, output.encode())
+                response = Response(204) if output is None else Response(200, output.encode())
             case Endpoint.METRICS:
-                return json_response(self._metrics(job))
+                response = json_response(self._metrics(job))
             case Endpoint.LOGS:
-                return Response(200, _log(job).encode(), content_type="text/plain")
+                response = Response(200, _log(job).encode(), content_type="text/plain")
             case Endpoint.CANCEL:
-                return self._cancel(job)
+                response = self._cancel(job)
             case Endpoint.TAGS:
                 job.tags = _read_tags(_read_object(request))
-                return Response(204)
+                response = Response(204)
             case _:
                 self._store.delete(job)
-                return Response(204)
+                response = Response(204)
+        return response
 
     def _submit(self, request: Request, caller: Caller) -> Response:
         posted = _read_object(request)

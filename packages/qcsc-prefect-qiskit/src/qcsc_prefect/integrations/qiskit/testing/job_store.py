@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from .jobs import FINAL_STATES, Job, JobEnd, JobState, Schedule
-from .runner import ProgramFailedError, run_program
+from .programs import ProgramFailedError
 
 if TYPE_CHECKING:
     from .jobs import Submission
     from .runner import Simulation
+
+logger = logging.getLogger(__name__)
+
+INTERNAL_ERROR = 1000
+"""The service's code for an error of its own."""
 
 
 class JobStore:
@@ -41,7 +47,8 @@ class JobStore:
         with self._lock:
             self._jobs[job.id] = job
         if end is None:
-            self._workers.submit(self._run, job)
+            running = self._workers.submit(self._run, job)
+            running.add_done_callback(lambda finished: _fail_after_crash(job, finished))
         else:
             job.finish(end.reason or "")
         return job
@@ -104,11 +111,20 @@ class JobStore:
         if job.state in FINAL_STATES:
             return
         try:
-            output = run_program(
-                submission.program, submission.params, submission.backend, self._simulation
-            )
+            output = self._simulation.run(submission.program, submission.params, submission.backend)
         except ProgramFailedError as failure:
             end = JobEnd(JobState.FAILED, failure.message, failure.code)
             job.finish(failure.message, end)
         else:
             job.finish(output)
+
+
+def _fail_after_crash(job: Job, finished: Future[None]) -> None:
+    """Let a job fail whose program ended with an error that nobody foresaw."""
+    if finished.cancelled():
+        return
+    error = finished.exception()
+    if error is not None:
+        logger.error("The simulation of job %s crashed.", job.id, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        job.finish(reason, JobEnd(JobState.FAILED, reason, INTERNAL_ERROR))

@@ -1,4 +1,4 @@
-"""The jobs of the emulated service: what was submitted, and how each job moves through its states."""
+"""What was submitted, and how each job moves through its states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server: plain requests, requests through it as a proxy, and TLS tunnels that end here."""
+"""The HTTP server: direct requests, requests to it as a proxy, and TLS tunnels that end here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from io import BufferedIOBase
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +18,8 @@ from .exchange import Request, Response
 from .faults import FaultKind
 
 if TYPE_CHECKING:
+    from io import BufferedIOBase
+
     from .control import Control
     from .dispatcher import Delivery, Dispatcher
     from .tls import TLSEnd
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._deliver(self.server.dispatcher.dispatch(request, self._number))
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - named by the base
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base
         """Print nothing: the requests are kept in the log of the emulator."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,11 +13,11 @@ from qcsc_prefect.core.errors import ConfigurationError
 
 from .accounts import AccessTokens, EmulatedAccount
 from .backends import emulated_backends
-from .control import Control
+from .control import Control, ServiceDescription
 from .dispatcher import Dispatcher, RequestLog
 from .endpoints import Endpoints, offered_backends
-from .exchange import Endpoint
-from .faults import Faults
+from .exchange import endpoint_named
+from .fault_queue import Faults
 from .job_endpoints import JobEndpoints
 from .job_store import JobStore
 from .jobs import Schedule
@@ -25,10 +26,10 @@ from .server import EmulatorServer
 from .tls import EMULATED_DOMAIN, TLSEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from .exchange import RequestRecord
+    from .exchange import Endpoint, RequestRecord
     from .jobs import JobRecord
 
 ACCOUNT_NAME = "emulated"
@@ -105,7 +106,14 @@ class EmulatedService:
         """
         if self._server is not None:
             raise ConfigurationError("The emulated service was started before.")
-        self._server = EmulatorServer(self._port, self._dispatcher, Control(), self._tls)
+        control = Control(
+            lambda: self.description,
+            self.faults,
+            self._store,
+            self._log,
+            self.revoke_access_tokens,
+        )
+        self._server = EmulatorServer(self._port, self._dispatcher, control, self._tls)
         threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -160,8 +168,43 @@ class EmulatedService:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables with which the client finds `url`."""
-        return {"IAM_URL": self.root_url, "QISKIT_FUNCTIONS_EXPERIMENTAL": "1"}
+        """The environment variables with which the client finds `url`.
+
+        ``no_proxy`` is among them, since a proxy of the machine's own could not reach the service.
+        """
+        past_proxies = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        return {
+            "IAM_URL": self.root_url,
+            "QISKIT_FUNCTIONS_EXPERIMENTAL": "1",
+            "no_proxy": f"{past_proxies},127.0.0.1" if past_proxies else "127.0.0.1",
+        }
+
+    @contextmanager
+    def client_environment(self) -> Iterator[None]:
+        """Set `environment` in this process for the length of a with statement."""
+        changed = self.environment
+        before = {name: os.environ.get(name) for name in changed}
+        os.environ.update(changed)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    @property
+    def description(self) -> ServiceDescription:
+        """What another process must know to point a client at this service."""
+        return ServiceDescription(
+            root_url=self.root_url,
+            url=self.url,
+            environment=self.environment,
+            token=self.token,
+            instance=self.instance,
+            backends=list(self._backends),
+        )
 
     def runtime_config_fields(
         self,
@@ -170,10 +213,10 @@ class EmulatedService:
         account: EmulatedAccount | None = None,
         instance: str | None = None,
     ) -> dict[str, str]:
-        """Return the fields of a configuration that reaches this service.
+        """Return the fields of a ``QiskitRuntimeConfig`` that reaches this service.
 
-        They suit ``QiskitRuntimeConfig``; without ``backend_name`` they suit
-        ``QiskitRuntimeService`` too. The variables of `environment` must be set.
+        The variables of `environment` must be set where the client runs. Without
+        ``backend_name`` the fields are arguments of ``QiskitRuntimeService`` as well.
 
         Args:
             backend_name: The backend; by default the first one.
@@ -205,7 +248,8 @@ class EmulatedService:
         Args:
             path: The file to write; it is replaced.
             account: The account; by default the first one.
-            instance: The CRN of one of its instances; by default its first one.
+            instance: The CRN of one of its instances, by default its first one; ``"auto"`` lets
+                the client choose.
         """
         account = account or self.accounts[0]
         saved = {
@@ -221,6 +265,19 @@ class EmulatedService:
         path.write_text(json.dumps({ACCOUNT_NAME: saved}, indent=2), encoding="utf-8")
         return path
 
+    def certificate_file(self, path: Path | str) -> Path:
+        """Write the certificate with which TLS for the service's own hosts ends here.
+
+        With ``HTTPS_PROXY`` set to `root_url` and ``REQUESTS_CA_BUNDLE`` to this file, a client
+        that was told nothing but a token and an instance reaches this service.
+
+        Args:
+            path: The file to write; it is replaced.
+        """
+        path = Path(path)
+        path.write_bytes(self._tls.certificate)
+        return path
+
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """The requests that arrived, the oldest first."""
@@ -228,7 +285,7 @@ class EmulatedService:
 
     def count(self, endpoint: Endpoint | str | None = None) -> int:
         """Return how many requests arrived at one endpoint, or at all of them."""
-        wanted = None if endpoint is None else Endpoint(endpoint)
+        wanted = None if endpoint is None else endpoint_named(endpoint)
         return sum(record.endpoint == wanted or wanted is None for record in self.requests)
 
     def clear_requests(self) -> None:
