@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - records are read back from JSON by their types
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,7 +12,6 @@ from qcsc_prefect.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 """What a JSON document can hold."""

@@ -232,7 +232,7 @@ def _described(job: Job, *, with_params: bool) -> dict[str, JSONValue]:
         "estimated_running_time_seconds": 1.0,
     }
     if with_params and not record.private:
-        described["params"] = record.params
+        described["params"] = job.submission.params
     return described
 
 

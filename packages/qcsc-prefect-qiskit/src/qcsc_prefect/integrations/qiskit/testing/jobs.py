@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Mapping  # noqa: TC003 - records are read back from JSON by their types
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -74,7 +75,7 @@ class JobRecord:
         program: The program id, ``sampler``, ``estimator`` or ``executor``.
         backend: The name of the backend.
         tags: The tags.
-        params: The parameters as they were posted, not decoded.
+        params: The parameters as they were posted, not decoded: a JSON object.
         created: When the job was created (UTC).
         state: The state; one of `JobState`, or an unknown one that was injected.
         reason: Why the job failed or was cancelled, or None.
@@ -92,7 +93,7 @@ class JobRecord:
     program: str
     backend: str
     tags: tuple[str, ...]
-    params: dict[str, JSONValue] = field(repr=False)
+    params: Mapping[str, object] = field(repr=False)
     created: datetime
     state: str
     reason: str | None
