@@ -269,7 +269,9 @@ def test_accounts_see_the_jobs_of_their_own_instances_only() -> None:
 
         def as_(account: EmulatedAccount, number: int = 0) -> QiskitRuntimeService:
             crn = account.instances[number].crn
-            return connect(emulator, **emulator.runtime_config_fields(account=account, instance=crn))
+            return connect(
+                emulator, **emulator.runtime_config_fields(account=account, instance=crn)
+            )
 
         submitting = as_(alice)
         job = SamplerV2(submitting.backend(BACKEND)).run([bell()], shots=10)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from qiskit_ibm_runtime import EstimatorV2, SamplerV2
+from qiskit_ibm_runtime.exceptions import IBMInputValueError
+from qiskit_ibm_runtime.utils import validate_isa_circuits
+from qiskit_ibm_runtime.utils.utils import is_simulator
 
 from qcsc_prefect.core.errors import InputError
 
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import RuntimeJobV2
 
-__all__ = ["NativePrimitive", "create_primitive"]
+    from qcsc_prefect.integrations.qiskit.pubs import Pub
+
+__all__ = ["NativePrimitive", "create_primitive", "refuse_circuits_not_isa"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,25 @@ def create_primitive(
         return NativePrimitive(native_class(mode=backend, options=copy.deepcopy(dict(options))))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"options refused by the client: {error}", path="options") from error
+
+
+def refuse_circuits_not_isa(pubs: Sequence[Pub], backend: BackendV2) -> None:
+    """Refuse circuits that the backend cannot run, by the client's own check.
+
+    The client makes the same check when a PUB is run; here it stands before anything is stored.
+
+    Args:
+        pubs: Native PUBs.
+        backend: The native backend; a simulator without a device behind it runs every circuit.
+
+    Raises:
+        InputError: If a circuit is no ISA circuit of the backend; ``path`` says which.
+    """
+    if is_simulator(backend):
+        return
+    for index, pub in enumerate(pubs):
+        try:
+            validate_isa_circuits([pub.circuit], backend.target)
+        except IBMInputValueError as error:
+            path = f"pubs[{index}].circuit"
+            raise InputError(f"{path} refused by the client: {error.message}", path=path) from error

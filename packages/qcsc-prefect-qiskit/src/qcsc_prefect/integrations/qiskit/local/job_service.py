@@ -23,7 +23,10 @@ from qcsc_prefect.integrations.qiskit.local.runner import (
     local_backend,
 )
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
-from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+from qcsc_prefect.integrations.qiskit.native_primitives import (
+    create_primitive,
+    refuse_circuits_not_isa,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +88,9 @@ class LocalJobService:
 
     def _store_job(self, request: JobRequest) -> LocalJob:
         backend = local_backend(request.backend_name)
-        create_primitive(request.primitive, backend, request.options)  # refuses bad options early
+        # What the native run would refuse is refused here, before anything is stored.
+        create_primitive(request.primitive, backend, request.options)
+        refuse_circuits_not_isa(request.pubs, backend)
         job = LocalJob(
             job_id=self._store.new_job_id(),
             primitive=request.primitive,

@@ -1,0 +1,36 @@
+"""What the tests of all packages share: a Prefect of their own, far from the user's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before Prefect is imported: it reads them then.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="qcsc-prefect-tests-")
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+os.environ.pop("PREFECT_API_URL", None)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A real Prefect server for the whole session; starting one takes some ten seconds."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def prefect_home(prefect_server: None, tmp_path: Path) -> Iterator[Path]:
+    """A home, with result storage and local jobs, for one test."""
+    from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    home = tmp_path / "prefect-home"
+    storage = home / "storage"
+    with temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: storage}):
+        yield home

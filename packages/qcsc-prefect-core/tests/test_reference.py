@@ -1,0 +1,75 @@
+"""Job references: what is read, what is refused, and that the format lasts."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from qcsc_prefect.core.errors import JobReferenceError
+from qcsc_prefect.core.reference import (
+    REFERENCE_SCHEMA_VERSION,
+    JobReference,
+    parse_job_reference,
+)
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_references.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN["references"], ids=lambda case: case["name"])
+def test_references_of_every_version_are_read(case):
+    reference = parse_job_reference(case["reference"])
+    for field, value in case["reads_as"].items():
+        assert getattr(reference, field) == value
+
+
+def test_a_reference_survives_json():
+    reference = JobReference(
+        job_id="j-1",
+        primitive="sampler",
+        backend_name="ibm_kawasaki",
+        shots=100,
+        options={"default_shots": 100, "environment": {"job_tags": ["a"]}},
+        tags=["a"],
+        schema_version=REFERENCE_SCHEMA_VERSION,
+    )
+    assert parse_job_reference(json.loads(json.dumps(reference.to_dict()))) == reference
+
+
+@pytest.mark.parametrize(
+    ("reference", "path"),
+    [
+        ({}, "job_id"),
+        ({"job_id": None}, "job_id"),
+        ({"job_id": ""}, "job_id"),
+        ({"job_id": 7}, "job_id"),
+        ({"job_id": "j", "shots": 1.5}, "shots"),
+        ({"job_id": "j", "shots": "100"}, "shots"),
+        ({"job_id": "j", "precision": "fine"}, "precision"),
+        ({"job_id": "j", "options": [1]}, "options"),
+        ({"job_id": "j", "options": {"a": {"b": [1, {2}]}}}, "options.a.b[1]"),
+        ({"job_id": "j", "options": {"a": {1: 2}}}, "options.a"),
+        ({"job_id": "j", "tags": ["a", 1]}, "tags[1]"),
+        ({"job_id": "j", "schema_version": REFERENCE_SCHEMA_VERSION + 1}, "schema_version"),
+        ({"job_id": "j", "schema_version": "1"}, "schema_version"),
+    ],
+)
+def test_a_wrong_reference_names_the_field(reference, path):
+    with pytest.raises(JobReferenceError) as caught:
+        parse_job_reference(reference)
+    assert caught.value.path == path
+    assert repr(path) in str(caught.value)
+    restored = pickle.loads(pickle.dumps(caught.value))
+    assert (restored.path, str(restored)) == (path, str(caught.value))
+
+
+def test_a_reference_without_a_job_is_read_where_none_is_needed():
+    assert parse_job_reference({"primitive": "sampler"}, require_job_id=False).job_id is None
+
+
+@pytest.mark.parametrize("reference", [None, "j-1", ["j-1"]])
+def test_what_is_no_mapping_is_refused(reference):
+    with pytest.raises(JobReferenceError, match=type(reference).__name__):
+        parse_job_reference(reference)

@@ -1,0 +1,273 @@
+"""The embedded default: jobs on this machine that outlive the process that submitted them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from qiskit import QuantumCircuit
+from qiskit.transpiler import generate_preset_pass_manager
+
+from qcsc_prefect.core.errors import (
+    InputError,
+    JobCancelledError,
+    JobFailedError,
+    JobNotFoundError,
+    JobWaitTimeoutError,
+)
+from qcsc_prefect.integrations.qiskit import (
+    QiskitRuntimeConfig,
+    fetch_qiskit_job_result_task,
+    submit_estimator_job_task,
+    submit_sampler_job_task,
+)
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobState
+from qcsc_prefect.integrations.qiskit.local import store as local_store
+from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
+from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+
+CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
+FAKE = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
+
+
+def ghz(num_qubits: int = 2) -> QuantumCircuit:
+    circuit = QuantumCircuit(num_qubits)
+    circuit.h(0)
+    for qubit in range(1, num_qubits):
+        circuit.cx(qubit - 1, qubit)
+    circuit.measure_all()
+    return circuit
+
+
+def t_state(num_qubits: int) -> QuantumCircuit:
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.h(qubit)
+        circuit.t(qubit)
+    for qubit in range(1, num_qubits):
+        circuit.ccx(qubit - 1, qubit, (qubit + 1) % num_qubits)
+    circuit.measure_all()
+    return circuit
+
+
+def heavy() -> QuantumCircuit:
+    """A circuit whose simulation takes about a second."""
+    circuit = QuantumCircuit(20)
+    for layer in range(12):
+        for qubit in range(20):
+            circuit.rx(0.1 + layer, qubit)
+        for qubit in range(19):
+            circuit.cx(qubit, qubit + 1)
+    circuit.measure_all()
+    return circuit
+
+
+def request(circuit: QuantumCircuit, *, backend_name: str = "aer_simulator", **more) -> JobRequest:
+    return JobRequest("sampler", coerce_pubs(circuit, "sampler"), backend_name, **more)
+
+
+SUBMIT_AND_LINGER = textwrap.dedent(
+    """
+    import asyncio
+    import time
+
+    from qiskit import QuantumCircuit
+
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
+    from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+
+    circuit = QuantumCircuit(20)
+    for layer in range(12):
+        for qubit in range(20):
+            circuit.rx(0.1 + layer, qubit)
+        for qubit in range(19):
+            circuit.cx(qubit, qubit + 1)
+    circuit.measure_all()
+
+    async def main():
+        pubs = coerce_pubs(circuit, "sampler")
+        request = JobRequest("sampler", pubs, "aer_simulator", shots=64)
+        print((await local_job_service().submit(request)).job_id, flush=True)
+        time.sleep(60)
+
+    asyncio.run(main())
+    """
+)
+
+
+async def final_state(service: LocalJobService, job_id: str) -> JobState:
+    while not (status := await service.status(job_id)).state.is_final:
+        await asyncio.sleep(0.02)
+    return status.state
+
+
+async def test_fetch_finds_the_job_by_its_id_alone(prefect_home: Path):
+    reference = await submit_sampler_job_task([ghz()], shots=256, runtime_config=CONFIG)
+    assert json.loads(json.dumps(reference)) == reference
+    output = await fetch_qiskit_job_result_task(job_id=reference["job_id"], runtime_config=CONFIG)
+    counts = output["result"][0].data.meas.get_counts()
+    assert sum(counts.values()) == 256
+    assert counts["00"] + counts["11"] > 230
+
+
+async def test_the_estimator_takes_the_split_path_too(prefect_home: Path):
+    bell = ghz().remove_final_measurements(inplace=False)
+    reference = await submit_estimator_job_task(
+        [(bell, ["ZZ", "ZI"])], precision=0.01, runtime_config=CONFIG
+    )
+    output = await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
+    assert output["precision"] == 0.01
+    assert output["result"][0].data.evs == pytest.approx([1, 0], abs=0.15)
+
+
+async def test_a_job_of_a_killed_process_runs_again_under_its_id(prefect_home: Path):
+    script = prefect_home.parent / "submit.py"
+    script.write_text(SUBMIT_AND_LINGER)
+    environment = {**os.environ, "PREFECT_HOME": str(prefect_home)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        job_id = process.stdout.readline().strip()
+        process.send_signal(signal.SIGKILL)
+    store = LocalJobStore.default()
+    assert store.outcome(job_id) is None, "the job must be unfinished when its process dies"
+    output = await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=CONFIG)
+    assert output["job_id"] == job_id
+    assert output["result"][0].data.meas.num_shots == 64
+
+
+async def test_an_unknown_id_is_a_clear_error(prefect_home: Path):
+    with pytest.raises(JobNotFoundError, match=r"local-0123.*submit it again") as caught:
+        await fetch_qiskit_job_result_task(job_id="local-0123", runtime_config=CONFIG)
+    assert caught.value.job_id == "local-0123"
+    assert isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize("job_id", ["../../etc", "d1c0qmyv3z50008ah8x0", "local-", "local-a/b"])
+async def test_an_id_cannot_leave_the_store(prefect_home: Path, job_id: str):
+    with pytest.raises(JobNotFoundError):
+        await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=CONFIG)
+
+
+async def test_a_fake_backend_runs_its_own_circuits_and_refuses_others_early(prefect_home: Path):
+    transpiler = generate_preset_pass_manager(1, backend=FAKE.get_backend(), seed_transpiler=1)
+    reference = await submit_sampler_job_task(
+        [transpiler.run(ghz(3))], shots=512, runtime_config=FAKE
+    )
+    output = await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=FAKE)
+    counts = output["result"][0].data.meas.get_counts()
+    assert output["backend_name"] == "fake_manila"
+    assert counts["000"] + counts["111"] > 400
+    with pytest.raises(InputError, match="instruction h") as caught:
+        await submit_sampler_job_task([transpiler.run(ghz(3)), ghz()], runtime_config=FAKE)
+    assert caught.value.path == "pubs[1].circuit"
+    assert len(LocalJobStore.default().jobs()) == 1
+
+
+async def test_a_job_that_fails_says_why(prefect_home: Path):
+    # A state of 60 qubits fits into no memory, which only the simulation finds out.
+    reference = await submit_sampler_job_task([t_state(60)], shots=10, runtime_config=CONFIG)
+    with pytest.raises(JobFailedError, match=reference["job_id"]) as caught:
+        await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
+    assert caught.value.retryable is False
+
+
+async def test_max_wait_ends_the_wait_and_not_the_job(prefect_home: Path):
+    @flow
+    async def impatient() -> tuple[JobWaitTimeoutError, int]:
+        reference = await submit_sampler_job_task([heavy()], shots=8, runtime_config=CONFIG)
+        with pytest.raises(JobWaitTimeoutError, match="goes on") as caught:
+            await fetch_qiskit_job_result_task(
+                job_reference=reference, runtime_config=CONFIG, max_wait=0.01
+            )
+        output = await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
+        return caught.value, output["result"][0].data.meas.num_shots
+
+    error, num_shots = await impatient()
+    assert isinstance(error, TimeoutError)
+    assert num_shots == 8
+
+
+async def test_bad_options_are_refused_before_anything_is_stored(prefect_home: Path):
+    with pytest.raises(InputError, match="options"):
+        await submit_sampler_job_task([ghz()], options={"no_such_option": 1}, runtime_config=CONFIG)
+    assert LocalJobStore.default().jobs() == []
+
+
+async def test_a_cancelled_job_stays_cancelled(tmp_path: Path):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    job = await service.submit(request(heavy(), shots=8))
+    assert await service.cancel(job.job_id) is True
+    assert await service.cancel(job.job_id) is False
+    assert await final_state(service, job.job_id) is JobState.CANCELLED
+
+
+async def test_a_cancelled_job_is_an_error_of_its_own(prefect_home: Path):
+    reference = await submit_sampler_job_task([heavy()], shots=8, runtime_config=CONFIG)
+    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
+
+    await local_job_service().cancel(reference["job_id"])
+    with pytest.raises(JobCancelledError):
+        await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
+
+
+async def test_two_services_on_one_store_run_a_job_once(tmp_path: Path):
+    store = LocalJobStore(tmp_path / "jobs")
+    first, second = LocalJobService(store), LocalJobService(store)
+    job = await first.submit(request(ghz(), shots=16))
+    await asyncio.gather(final_state(first, job.job_id), final_state(second, job.job_id))
+    outcome = store.outcome(job.job_id)
+    one, two = await first.result(job.job_id), await second.result(job.job_id)
+    assert outcome is not None
+    assert one.times == two.times
+    assert one.result[0].data.meas.get_counts() == two.result[0].data.meas.get_counts()
+
+
+async def test_jobs_are_found_by_their_tags(tmp_path: Path):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    tagged = await service.submit(request(ghz(), shots=4, tags=("mine", "other")))
+    await service.submit(request(ghz(), shots=4))
+    assert [job.job_id for job in await service.jobs_with_tag("mine", None)] == [tagged.job_id]
+    assert await service.jobs_with_tag("mine", tagged.submitted_at) != []
+    assert await service.jobs_with_tag("nobody", None) == []
+    await final_state(service, tagged.job_id)
+
+
+async def test_no_file_of_a_job_is_a_pickle(tmp_path: Path):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    job = await service.submit(request(ghz(), shots=4))
+    await final_state(service, job.job_id)
+    folder = tmp_path / "jobs" / job.job_id
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"job.json", "inputs.json", "outcome.json", "result.json", "run.lock"}
+    for name in names - {"run.lock"}:
+        json.loads((folder / name).read_text())
+
+
+async def test_the_store_does_not_grow_without_bound(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("QCSC_PREFECT_LOCAL_MAX_BYTES", "6000")
+    store = LocalJobStore(tmp_path / "jobs")
+    service = LocalJobService(store)
+    ids = []
+    for _ in range(12):
+        job = await service.submit(request(ghz(), shots=1000))
+        await final_state(service, job.job_id)
+        ids.append(job.job_id)
+    kept = [job.job_id for job in store.jobs()]
+    assert kept == ids[-len(kept) :], "the oldest go first"
+    size = sum(path.stat().st_size for path in (tmp_path / "jobs").rglob("*") if path.is_file())
+    assert len(kept) < len(ids)
+    assert size < 6000 + size / len(kept) * 2
+    with pytest.raises(JobNotFoundError, match=str(local_store.MAX_JOBS)):
+        await service.status(ids[0])
