@@ -1,0 +1,1 @@
+"""Native service and backend objects, shared by all tasks of a process."""

@@ -1,0 +1,274 @@
+"""The pool against the emulated service: how often it asks, and what it does when refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
+
+from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
+from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+BACKEND = "fake_manila"
+
+
+@pytest.fixture
+def emulated() -> Iterator[EmulatedService]:
+    with EmulatedService(backends=[BACKEND]) as service, service.client_environment():
+        yield service
+
+
+@pytest.fixture
+def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
+
+
+@pytest.fixture
+def pool() -> ServicePool:
+    return ServicePool()
+
+
+def usage(service: QiskitRuntimeService) -> object:
+    return service.usage()
+
+
+async def test_twenty_tasks_make_one_service(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    equal = QiskitRuntimeConfig(**emulated.runtime_config_fields())
+    services = await asyncio.gather(
+        *(pool.service(config if number % 2 else equal) for number in range(20))
+    )
+    assert len(set(map(id, services))) == 1
+    assert emulated.count("backends") == 1
+    assert await pool.service(config) is services[0]
+
+
+def test_event_loops_of_several_threads_share_one_service(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    emulated.faults.delay(0.1)
+    services: list[QiskitRuntimeService] = []
+    threads = [
+        threading.Thread(target=lambda: services.append(asyncio.run(pool.service(config))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(services) == 4
+    assert len(set(map(id, services))) == 1
+    assert emulated.count("backends") == 1
+
+
+def test_the_search_for_instances_is_made_once(
+    emulated: EmulatedService,
+    pool: ServicePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("QISKIT_FUNCTIONS_EXPERIMENTAL")
+    account = emulated.account_file(tmp_path / "accounts.json")
+    config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(account))
+
+    async def many() -> None:
+        await asyncio.gather(*(pool.service(config) for _ in range(20)))
+
+    asyncio.run(many())
+    asyncio.run(many())
+    with_one_service = emulated.count()
+    config.get_service()
+    assert emulated.count() == 2 * with_one_service
+
+
+def test_who_leaves_does_not_take_the_service_along(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    emulated.faults.delay(0.3)
+
+    async def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pool.service(config), 0.05)
+
+    asyncio.run(impatient())  # its loop is closed before the service is made
+    assert asyncio.run(pool.service(config)) is asyncio.run(pool.service(config))
+    assert emulated.count("backends") == 1
+
+
+async def test_one_backend_with_its_target_for_all_tasks(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    backends = await asyncio.gather(*(pool.backend(config, BACKEND) for _ in range(20)))
+    assert len(set(map(id, backends))) == 1
+    assert (emulated.count("configuration"), emulated.count("properties")) == (1, 1)
+    emulated.clear_requests()
+    assert backends[0].target.num_qubits == 5
+    assert await pool.backend(config, BACKEND) is backends[0]
+    assert emulated.count() == 0
+
+
+async def test_a_backend_is_read_again_after_its_lifetime(
+    emulated: EmulatedService, config: QiskitRuntimeConfig
+) -> None:
+    pool = ServicePool(backend_lifetime=0.2)
+    first = await pool.backend(config, BACKEND)
+    await asyncio.sleep(0.25)
+    emulated.clear_requests()
+    second = await pool.backend(config, BACKEND)
+    assert second is not first
+    assert emulated.count("configuration") >= 1
+    assert emulated.count("properties") >= 1
+    assert emulated.count("token") == 0  # the service stayed
+
+
+async def test_a_failed_construction_is_not_kept(
+    emulated: EmulatedService,
+    pool: ServicePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The client searches for instances only where this variable is not set.
+    monkeypatch.delenv("QISKIT_FUNCTIONS_EXPERIMENTAL")
+    account = emulated.account_file(tmp_path / "accounts.json")
+    config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(account))
+    emulated.faults.answer("instances", status=503)
+    failures = await asyncio.gather(
+        *(pool.service(config) for _ in range(5)), return_exceptions=True
+    )
+    for failure in failures:
+        assert isinstance(failure, QiskitRuntimeConfigError)
+        assert classify_qiskit_error(failure).answer is RetryAnswer.RETRY
+        assert emulated.token not in str(failure)
+    assert emulated.count("instances") == 1
+    assert await pool.service(config) is await pool.service(config)
+
+
+async def test_tokens_keep_configurations_apart(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    other = QiskitRuntimeConfig(**{**emulated.runtime_config_fields(), "token": "another-key"})
+    assert other.identity() == config.identity()
+    assert await pool.service(other) is not await pool.service(config)
+    assert emulated.token not in repr(vars(pool))
+
+
+async def test_a_refused_service_is_renewed_once_for_all(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    before = await pool.service(config)
+    emulated.clear_requests()
+    emulated.revoke_access_tokens()
+    answers = await asyncio.gather(*(pool.call(config, usage) for _ in range(20)))
+    assert len(answers) == 20
+    assert await pool.service(config) is not before
+    assert emulated.count("backends") == 1  # one construction
+    # After a success the next refusal is worth a renewal again.
+    emulated.revoke_access_tokens()
+    await pool.call(config, usage)
+
+
+async def test_wrong_credentials_do_not_make_service_after_service(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    await pool.service(config)
+    emulated.clear_requests()
+    emulated.faults.answer("usage", status=401, times=None)
+    for _ in range(3):
+        with pytest.raises(IBMNotAuthorizedError):
+            await pool.call(config, usage)
+    assert emulated.count("backends") == 1
+
+
+async def test_a_service_that_could_not_list_its_backends_is_replaced(
+    emulated: EmulatedService,
+    pool: ServicePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("QISKIT_FUNCTIONS_EXPERIMENTAL")
+    account = emulated.account_file(tmp_path / "accounts.json", instance="auto")
+    config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(account))
+    emulated.faults.answer("backends", status=403)  # the client swallows it, and never asks again
+    backends = await asyncio.gather(*(pool.backend(config, BACKEND) for _ in range(5)))
+    assert {backend.name for backend in backends} == {BACKEND}
+    assert emulated.count("instances") == 2
+
+
+async def test_a_wrong_name_is_told_with_the_right_ones(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    await pool.service(config)
+    tokens_of_one_service = emulated.count("token")
+    for _ in range(3):
+        with pytest.raises(QiskitRuntimeConfigError, match=f"'no_such'.*{BACKEND}"):
+            await pool.backend(config, "no_such")
+    assert emulated.count("token") == 2 * tokens_of_one_service
+
+
+async def test_a_fault_is_not_taken_for_a_wrong_name(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    await pool.service(config)
+    for endpoint in ("configuration", "usage"):
+        emulated.faults.answer(endpoint, status=429, times=None)
+    with pytest.raises(JobError) as caught:
+        await pool.backend(config, BACKEND)
+    assert (caught.value.status, caught.value.retryable) == (429, True)
+    emulated.faults.clear()
+    assert (await pool.backend(config, BACKEND)).name == BACKEND
+
+
+async def test_a_fault_of_the_calibration_carries_its_facts(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    emulated.faults.answer("properties", status=429)
+    with pytest.raises(JobError) as caught:
+        await pool.backend(config, BACKEND)
+    assert caught.value.status == 429
+    assert (await pool.backend(config, BACKEND)).target.num_qubits == 5
+
+
+async def test_discarding_only_what_failed(config: QiskitRuntimeConfig, pool: ServicePool) -> None:
+    first = await pool.service(config)
+    pool.discard(config, first)
+    second = await pool.service(config)
+    assert second is not first
+    pool.discard(config, first)
+    assert await pool.service(config) is second
+    pool.discard(config)
+    assert await pool.service(config) is not second
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_starts_with_an_empty_pool(config: QiskitRuntimeConfig) -> None:
+    parents_pool = get_service_pool()
+    parents = asyncio.run(parents_pool.service(config))
+    assert asyncio.run(parents_pool.call(config, usage))  # threads that the child does not have
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            own = asyncio.run(get_service_pool().service(config))
+            asyncio.run(get_service_pool().call(config, usage))
+            os._exit(0 if own is not parents and get_service_pool() is not parents_pool else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert asyncio.run(parents_pool.service(config)) is parents
