@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Unverified HTTPS")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore:Unverified HTTPS",
+    "ignore:Unable to retrieve IBM Cloud access token",
+)
 
 BACKEND = "fake_manila"
 
@@ -328,14 +331,10 @@ def test_a_client_that_knows_only_a_token_arrives_through_environment(tmp_path) 
 
 
 def test_a_wrong_token_is_refused(emulator) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        service = connect(emulator, token="not-a-token")
-        with pytest.raises(Exception, match="No backend matches"):
-            service.backend(BACKEND)
+    # Nothing more is asked of this client: its next call would stall for 60 s.
+    connect(emulator, token="not-a-token")
     statuses = [(record.endpoint.value, record.status) for record in emulator.requests]
-    assert ("token", 400) in statuses
-    assert ("backends", 401) in statuses
+    assert statuses == [("token", 400), ("backends", 401)]
 
 
 def test_jobs_run_in_a_batch(emulator) -> None:
