@@ -167,7 +167,7 @@ def symbolic(build: Callable[[Parameter, Parameter], object]) -> QuantumCircuit:
 
 #: Each is unlike every other; the keys say in what.
 CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
-    "empty": lambda: QuantumCircuit(),
+    "empty": QuantumCircuit,
     "one qubit": lambda: QuantumCircuit(1),
     "one clbit": lambda: QuantumCircuit(0, 1),
     "loose clbit": lambda: QuantumCircuit([Clbit()]),

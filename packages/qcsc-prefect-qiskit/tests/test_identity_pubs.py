@@ -278,7 +278,7 @@ def test_a_wrong_sampler_pub_is_refused_with_its_path(pub: Any, path: str) -> No
 def test_an_instruction_without_a_form_is_refused_with_its_path() -> None:
     circuit = QuantumCircuit(1)
     circuit.h(0)
-    circuit.append(Gate("pulse", 1, [b"wave"]), [0])
+    circuit.append(Gate("pulse", 1, ["wave"]), [0])
     sampler(circuit)
 
     class Waveform(Gate):
@@ -333,9 +333,9 @@ def test_all_spellings_of_an_observable_are_equal() -> None:
     assert estimator((circuit, "ZZI")) == estimator((circuit, Pauli("ZZI")))
     assert estimator((circuit, "ZZI")) == estimator((circuit, {"ZZI": 1}))
     assert estimator((circuit, ["ZZI", "XXX"])) == estimator((circuit, PauliList(["ZZI", "XXX"])))
-    assert estimator((circuit, ["ZZI", "XXX"])) == estimator(
-        (circuit, np.array([SparsePauliOp("ZZI"), Pauli("XXX")], dtype=object))
-    )
+    array = np.empty(2, dtype=object)
+    array[:] = [SparsePauliOp("ZZI"), Pauli("XXX")]
+    assert estimator((circuit, ["ZZI", "XXX"])) == estimator((circuit, array))
 
 
 def test_every_part_of_an_estimator_job_counts() -> None:
@@ -377,7 +377,18 @@ def test_every_part_of_an_estimator_job_counts() -> None:
 
 @pytest.mark.parametrize(
     "observable",
-    [{"ZZ": 1j}, {"ZZ": 0.0}, {}, "ZQ", "ZZZ", {"ZZ": "x"}, {"ZZ": 1, "Z": 1}, 3, {3: 1.0}, [["ZZ"], "ZZ"]],
+    [
+        {"ZZ": 1j},
+        {"ZZ": 0.0},
+        {},
+        "ZQ",
+        "ZZZ",
+        {"ZZ": "x"},
+        {"ZZ": 1, "Z": 1},
+        3,
+        {3: 1.0},
+        [["ZZ"], "ZZ"],
+    ],
 )
 def test_a_wrong_observable_is_refused(observable: Any) -> None:
     with pytest.raises(InputError) as caught:
