@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Gate, Parameter, ParameterVector
+from qiskit.circuit import Gate, Instruction, Parameter, ParameterVector
 from qiskit.circuit.library import efficient_su2
 from qiskit.primitives import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
@@ -278,7 +278,7 @@ def test_a_wrong_sampler_pub_is_refused_with_its_path(pub: Any, path: str) -> No
 def test_an_instruction_without_a_form_is_refused_with_its_path() -> None:
     circuit = QuantumCircuit(1)
     circuit.h(0)
-    circuit.append(Gate("pulse", 1, ["wave"]), [0])
+    circuit.append(Instruction("pulse", 1, 0, ["wave"]), [0])
     sampler(circuit)
 
     class Waveform(Gate):
