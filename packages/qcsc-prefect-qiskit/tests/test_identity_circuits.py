@@ -173,7 +173,7 @@ MATRIX = np.kron(np.eye(2), [[1, 1], [1, -1]]) / 2**0.5
 
 #: Each is unlike every other; the keys say in what.
 CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
-    "empty": lambda: QuantumCircuit(),
+    "empty": QuantumCircuit,
     "one qubit": lambda: QuantumCircuit(1),
     "one clbit": lambda: QuantumCircuit(0, 1),
     "loose clbit": lambda: QuantumCircuit([Clbit()]),

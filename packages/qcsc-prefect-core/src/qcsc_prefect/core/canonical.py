@@ -23,7 +23,7 @@ from qcsc_prefect.core.canonical_arrays import (
     numpy_scalar_value,
     typed_array_kind,
 )
-from qcsc_prefect.core.canonical_path import child_path, join_path
+from qcsc_prefect.core.canonical_path import LocatedErrors, child_path, join_path
 from qcsc_prefect.core.canonical_registry import default_registry
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 
@@ -118,6 +118,16 @@ class CanonicalWriter:
             self._write_sequence(cast("Sequence[object]", value))
         else:
             self._write_other(value)
+
+    def write_field(self, name: str, value: object) -> None:
+        """Write one value, and name it in the path of an error inside it.
+
+        Args:
+            name: The step from the value that is being written to this one.
+            value: See :meth:`write`.
+        """
+        with LocatedErrors(name):
+            self.write(value)
 
     def write_header(self, tag: bytes, count: int) -> None:
         """Write a one-byte tag and an unsigned 64-bit number; for the forms of registered types."""

@@ -6,7 +6,14 @@ identifiers, brackets for indices and for every other key.
 
 from __future__ import annotations
 
-__all__ = ["child_path", "join_path"]
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.core.errors import InputError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["LocatedErrors", "child_path", "join_path", "show_path"]
 
 
 def child_path(key: object) -> str:
@@ -47,3 +54,38 @@ def join_path(parent: str, child: str) -> str:
     if not parent or not child:
         return parent or child
     return f"{parent}{child}" if child.startswith("[") else f"{parent}.{child}"
+
+
+class LocatedErrors:
+    """A context that puts a place in front of the path of an :class:`InputError` raised inside.
+
+    Example:
+        >>> try:
+        ...     with LocatedErrors("pubs[0]"), LocatedErrors("shots"):
+        ...         raise InputError("not a number")
+        ... except InputError as error:
+        ...     print(error.path)
+        pubs[0].shots
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, InputError):
+            error.path = join_path(self._place, error.path)
+
+
+def show_path(error: InputError) -> None:
+    """Put an error's path in front of its message, once."""
+    message = str(error)
+    if error.path and not message.startswith(f"{error.path}: "):
+        error.args = (f"{error.path}: {message}",)

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter
+from qcsc_prefect.core.canonical_path import show_path
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def digest_value(
     try:
         writer.write(value)
     except InputError as error:
-        if not error.path:
-            raise
-        raise type(error)(f"{error.path}: {error}", path=error.path) from error
+        show_path(error)
+        raise
     writer.flush()
     return digest.hexdigest()
 

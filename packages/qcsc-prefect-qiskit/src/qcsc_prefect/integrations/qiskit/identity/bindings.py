@@ -129,12 +129,12 @@ def _real_array(values: object) -> RealArray:
         return values
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind == "O":
             array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(f"parameter values must be an array of real numbers: {error}") from error
-    if np.iscomplexobj(np.asarray(values)):
-        raise InputError("parameter values must be real numbers")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"parameter values must be real numbers, not {array.dtype}")
     return array
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qcsc_prefect.core.canonical_path import show_path
 from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import digest_value, input_identity
+from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.identity.options import options_tree
 from qcsc_prefect.integrations.qiskit.identity.pubs import estimator_pub_forms, sampler_pub_forms
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
@@ -33,9 +35,14 @@ def sampler_identity(
     The arguments are those of
     :func:`~qcsc_prefect.integrations.qiskit.input_digest.build_qiskit_sampler_input_digest`.
     """
+    try:
+        forms = sampler_pub_forms(pubs, shots)
+    except InputError as error:
+        show_path(error)
+        raise
     inputs = {
         "primitive": "sampler",
-        "pubs": sampler_pub_forms(pubs, shots),
+        "pubs": forms,
         "backend_name": backend_name,
         "runtime_block_name": runtime_block_name,
         "options": options_tree(options),
@@ -66,9 +73,14 @@ def estimator_identity(
     The arguments are those of
     :func:`~qcsc_prefect.integrations.qiskit.input_digest.build_qiskit_estimator_input_digest`.
     """
+    try:
+        forms = estimator_pub_forms(pubs, precision)
+    except InputError as error:
+        show_path(error)
+        raise
     inputs = {
         "primitive": "estimator",
-        "pubs": estimator_pub_forms(pubs, precision),
+        "pubs": forms,
         "backend_name": backend_name,
         "runtime_block_name": runtime_block_name,
         "options": options_tree(options),

@@ -86,7 +86,10 @@ def observables_form(observables: object, num_qubits: int) -> Observables:
         simplified = True
         items = observables.sparse_observables_array()
     else:
-        items = object_array(observables, copy=False, list_types=(PauliList,))
+        try:
+            items = object_array(observables, copy=False, list_types=(PauliList,))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"not an array of observables: {error}") from error
     tables = []
     for index, item in np.ndenumerate(items):
         place = "".join(f"[{i}]" for i in index)

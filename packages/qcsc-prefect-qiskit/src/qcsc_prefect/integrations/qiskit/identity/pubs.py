@@ -11,7 +11,7 @@ from qiskit.circuit import CircuitInstruction, QuantumCircuit
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
-from qcsc_prefect.core.canonical_path import join_path
+from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.bindings import BoundValues, bound_values
 from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitForm, CircuitScope
@@ -63,7 +63,7 @@ def sampler_pub_forms(pubs: object, shots: object) -> list[SamplerPubForm]:
     default = _shots(shots)
     forms = []
     for index, pub in enumerate(_pub_list(pubs, SamplerPub)):
-        with _Located(f"pubs[{index}]"):
+        with LocatedErrors(f"pubs[{index}]"):
             if isinstance(pub, SamplerPub):
                 parts: tuple[object, ...] = (pub.circuit, pub.parameter_values, pub.shots)
             elif isinstance(pub, QuantumCircuit):
@@ -71,7 +71,7 @@ def sampler_pub_forms(pubs: object, shots: object) -> list[SamplerPubForm]:
             else:
                 parts = _parts(pub, smallest=1, largest=3)
             scope = _scope(parts[0])
-            with _Located("parameter_values"):
+            with LocatedErrors("parameter_values"):
                 values = bound_values(parts[1], scope.circuit, scope.numbers)
             own = _shots(parts[2])
             forms.append(
@@ -93,7 +93,7 @@ def estimator_pub_forms(pubs: object, precision: object) -> list[EstimatorPubFor
     default = _precision(precision)
     forms = []
     for index, pub in enumerate(_pub_list(pubs, EstimatorPub)):
-        with _Located(f"pubs[{index}]"):
+        with LocatedErrors(f"pubs[{index}]"):
             if isinstance(pub, EstimatorPub):
                 parts: tuple[object, ...] = (
                     pub.circuit,
@@ -104,9 +104,9 @@ def estimator_pub_forms(pubs: object, precision: object) -> list[EstimatorPubFor
             else:
                 parts = _parts(pub, smallest=2, largest=4)
             scope = _scope(parts[0])
-            with _Located("observables"):
+            with LocatedErrors("observables"):
                 observables = observables_form(parts[1], scope.circuit.num_qubits)
-            with _Located("parameter_values"):
+            with LocatedErrors("parameter_values"):
                 values = bound_values(parts[2], scope.circuit, scope.numbers)
             own = _precision(parts[3])
             form = EstimatorPubForm(
@@ -115,20 +115,6 @@ def estimator_pub_forms(pubs: object, precision: object) -> list[EstimatorPubFor
             _require_broadcast(observables.shape, values.shape)
             forms.append(form)
     return forms
-
-
-class _Located:
-    """Puts the place of what is handled inside it in front of an error's path."""
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, InputError):
-            error.path = join_path(self._place, error.path)
 
 
 def _pub_list(pubs: object, coerced: type) -> Iterable[object]:
@@ -189,16 +175,16 @@ def _require_broadcast(observables: tuple[int, ...], values: tuple[int, ...]) ->
 
 def _encode_sampler_pub(writer: CanonicalWriter, pub: SamplerPubForm) -> None:
     # The circuit first: writing it numbers the parameters that the values refer to.
-    writer.write(pub.circuit)
-    writer.write(pub.parameter_values)
-    writer.write(pub.shots)
+    writer.write_field("circuit", pub.circuit)
+    writer.write_field("parameter_values", pub.parameter_values)
+    writer.write_field("shots", pub.shots)
 
 
 def _encode_estimator_pub(writer: CanonicalWriter, pub: EstimatorPubForm) -> None:
-    writer.write(pub.circuit)
-    writer.write(pub.observables)
-    writer.write(pub.parameter_values)
-    writer.write(pub.precision)
+    writer.write_field("circuit", pub.circuit)
+    writer.write_field("observables", pub.observables)
+    writer.write_field("parameter_values", pub.parameter_values)
+    writer.write_field("precision", pub.precision)
 
 
 def _fields(pub: SamplerPubForm | EstimatorPubForm) -> object:
