@@ -159,7 +159,7 @@ class TreeWriter:
             parts = list(value_type.take_apart(value))
         except UnsupportedTypeError:
             raise
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, ArithmeticError) as exc:
             raise UnsupportedTypeError(
                 f"{path or 'The value'} cannot be stored: {exc}.", path=path
             ) from exc
