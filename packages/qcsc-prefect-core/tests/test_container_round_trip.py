@@ -6,6 +6,7 @@ import datetime as dt
 import math
 import os
 import struct
+import time
 import uuid
 import zoneinfo
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -230,6 +232,23 @@ def test_every_numpy_scalar_comes_back(scalar_type):
 )
 def test_special_values_come_back(value):
     assert same(through(value), value)
+
+
+def test_a_local_time_that_is_read_elsewhere_keeps_its_instant(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        when = dt.datetime(2026, 7, 1, 12, tzinfo=tz.tzlocal())
+        stored = encode_container(when).to_bytes()
+        assert type(decode_container(stored).tzinfo) is tz.tzlocal
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        elsewhere = decode_container(stored)
+        assert elsewhere == dt.datetime(2026, 7, 1, 16, tzinfo=dt.UTC)
+        assert elsewhere.hour == 12
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
     about: dict[str, str] = {}
 
 
+# msgspec lets Python's own error for text that is not UTF-8 through.
+_DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _decode_head = msgspec.msgpack.Decoder(_Head)
 _encode_msgpack = msgspec.msgpack.Encoder()
 _decode_tree = msgspec.msgpack.Decoder()
@@ -216,7 +219,7 @@ def read_container(
     buffers = _stored_buffers(head, body)
     try:
         tree = _decode_tree.decode(buffers[0].to_bytes())
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"The record's structure cannot be read: {exc}.") from exc
     reader = TreeReader(buffers, missing_types)
     value = reader.value(tree)
@@ -263,10 +266,12 @@ def _checked_head_and_body(view: memoryview) -> tuple[_Head, memoryview]:
             f"The record is in version {version} of its format, and this release reads up to "
             f"version {FORMAT_VERSION}; a newer qcsc-prefect-core reads it."
         )
+    if version < 1:
+        raise DamagedRecordError("The record has no version of its format.")
     body_offset = _HEAD_OFFSET + head_size
     try:
         head = _decode_head.decode(view[_HEAD_OFFSET:body_offset])
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"The record's head cannot be read: {exc}.") from exc
     return head, view[body_offset:]
 

@@ -40,8 +40,18 @@ def _offset(parts: Sequence[object]) -> tz.tzoffset:
     return tz.tzoffset(name, offset)
 
 
+def _local_parts(_zone: tz.tzlocal) -> Iterable[Part]:
+    # What "local" meant is kept by each datetime, as its offset.
+    return [Part("", timedelta(0)), Part("", None)]
+
+
+def _local(_parts: Sequence[object]) -> tz.tzlocal:
+    return tz.tzlocal()
+
+
 # dateutil makes these classes through a metaclass that keeps one instance for each offset.
 VALUE_TYPES = (
     ValueType("dateutil/tzutc", tz.tzutc, _utc_parts, _utc, ("builtins/timezone",)),
+    ValueType("dateutil/tzlocal", tz.tzlocal, _local_parts, _local, ("builtins/timezone",)),
     ValueType("dateutil/tzoffset", tz.tzoffset, _offset_parts, _offset, ("builtins/timezone",)),
 )

@@ -75,12 +75,17 @@ def _datetime_parts(value: datetime) -> Iterable[object]:
         *(value.hour, value.minute, value.second, value.microsecond),
         value.tzinfo,
         value.fold,
+        value.utcoffset(),
     ]
 
 
 def _datetime(*parts: object) -> datetime:
-    *arguments, fold = parts
-    return datetime(*arguments, fold=fold)  # type: ignore[arg-type]
+    *arguments, fold, offset = parts
+    value = datetime(*arguments, fold=fold)  # type: ignore[arg-type]
+    if isinstance(offset, timedelta) and value.utcoffset() != offset:
+        # A zone that means something else here, as "local time" does: keep the instant.
+        return value.replace(tzinfo=timezone(offset))
+    return value
 
 
 def _time_parts(value: time) -> Iterable[object]:

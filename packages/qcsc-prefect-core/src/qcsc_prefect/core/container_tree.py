@@ -42,7 +42,7 @@ class StoredValue:
     Attributes:
         type_name: The stable name of its type, for example
             ``qiskit_ibm_runtime/ExecutionSpans``.
-        parts: What it was taken apart into; arrays of raw bytes are ``bytes``.
+        parts: What it was taken apart into; the elements of an array are a `Buffer`.
         reads_as: Other names that the type may be read as.
     """
 
@@ -159,7 +159,7 @@ class TreeWriter:
             parts = list(value_type.take_apart(value))
         except UnsupportedTypeError:
             raise
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, ArithmeticError) as exc:
             raise UnsupportedTypeError(
                 f"{path or 'The value'} cannot be stored: {exc}.", path=path
             ) from exc
@@ -249,8 +249,7 @@ class TreeReader:
         parts = [self.value(part, depth) for part in nodes]
         value_type = self._installed_type(name, reads_as)
         if value_type is None:
-            kept = [p.to_bytes() if isinstance(p, StoredBuffer) else p for p in parts]
-            return StoredValue(name, kept, reads_as)
+            return StoredValue(name, [_kept(part) for part in parts], reads_as)
         try:
             return value_type.build(parts)
         except _BUILD_ERRORS as exc:
@@ -306,6 +305,12 @@ _LEAF_NODES: Final[dict[type, Callable[[Any], object]]] = {
     str: _text_node,
     int: _int_node,
 }
+
+
+def _kept(part: object) -> object:
+    if isinstance(part, StoredBuffer):
+        return Buffer(memoryview(part.to_bytes()))
+    return part
 
 
 def _complex(items: list[object], _depth: int) -> complex:

@@ -45,6 +45,8 @@ _AFTER_RESULT: Final = b'"}'
 # Prefect's metadata takes a few hundred bytes; a storage key adds a path.
 _LONGEST_METADATA: Final = 1 << 16
 
+_DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
@@ -173,7 +175,7 @@ def _split_record(content: bytes) -> tuple[_Metadata, bytes | memoryview]:
         return metadata, text
     try:
         record = msgspec.json.decode(content, type=_Record)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"This is no record of a result: {exc}.") from exc
     _refuse_other_serializer(record.metadata)
     return record.metadata, record.result.encode()
@@ -182,7 +184,7 @@ def _split_record(content: bytes) -> tuple[_Metadata, bytes | memoryview]:
 def _checked_metadata(packed: bytes) -> _Metadata:
     try:
         metadata = msgspec.json.decode(packed, type=_Metadata)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"The record's metadata cannot be read: {exc}.") from exc
     _refuse_other_serializer(metadata)
     return metadata
