@@ -21,7 +21,7 @@ Each error also subclasses the builtin that fits it, so ``except ValueError`` or
         │   ├── JobCancelledError             ... because somebody cancelled it
         │   └── JobTimeLimitError             ... because it ran longer than it was allowed to
         ├── JobWaitTimeoutError (TimeoutError) the wait is over, the job goes on
-        └── ResultUnavailableError            the job is done, its result could not be read this time
+        └── ResultUnavailableError            the job is done, its result cannot be read this time
 
 Errors carry facts and not only words, so that whoever decides about retrying never
 has to search a message.

@@ -25,7 +25,7 @@ class _Absent:
 _ABSENT: Final = _Absent()
 
 
-def plain_mapping(mapping: Mapping[object, object]) -> dict[str, PlainValue]:
+def plain_mapping(mapping: Mapping[str, object] | Mapping[object, object]) -> dict[str, PlainValue]:
     """Return a mapping with text keys and plain values.
 
     Numpy numbers become Python's, arrays lists, enumeration members their values, dates ISO
@@ -46,7 +46,7 @@ def plain_mapping(mapping: Mapping[object, object]) -> dict[str, PlainValue]:
     return {key: value for key, value in plain.items() if not isinstance(value, _Absent)}
 
 
-def _plain(value: object) -> PlainValue | _Absent:  # noqa: PLR0911 - one return for each kind
+def _plain(value: object) -> PlainValue | _Absent:
     import numpy as np
 
     if isinstance(value, Enum):

@@ -1,0 +1,139 @@
+"""Arrays and buffers as raw little-endian C-order bytes.
+
+Numpy is not imported here: where an array is met, whoever made it has imported numpy already.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TypeGuard
+
+from qcsc_prefect.core.errors import UnsupportedTypeError
+
+if TYPE_CHECKING:
+    import array
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "ARRAY_KINDS",
+    "is_numpy_array",
+    "is_numpy_scalar",
+    "iter_array_blocks",
+    "iter_typed_array_blocks",
+    "numpy_scalar_value",
+    "typed_array_kind",
+]
+
+#: dtype kinds with a canonical form: bool, signed and unsigned integers, floats, complex numbers.
+ARRAY_KINDS = frozenset("biufc")
+
+#: The most bytes that are copied at a time where an array is not little-endian and C-ordered.
+BLOCK_BYTES = 1 << 18
+
+#: Item sizes of each kind that have the same meaning on every machine.
+_ITEM_SIZES = {"b": {1}, "i": {1, 2, 4, 8}, "u": {1, 2, 4, 8}, "f": {2, 4, 8}, "c": {8, 16}}
+
+
+def _numpy() -> ModuleType | None:
+    return sys.modules.get("numpy")
+
+
+def is_numpy_array(value: object) -> TypeGuard[npt.NDArray[np.generic]]:
+    """Tell whether a value is a plain numpy array, without importing numpy.
+
+    A subclass, such as a masked array, may mean something else by the same bytes, and is refused.
+    """
+    numpy = _numpy()
+    return numpy is not None and type(value) in (numpy.ndarray, numpy.memmap)
+
+
+def is_numpy_scalar(value: object) -> TypeGuard[np.generic]:
+    """Tell whether a value is a numpy scalar, without importing numpy."""
+    numpy = _numpy()
+    return numpy is not None and isinstance(value, numpy.generic)
+
+
+def numpy_scalar_value(value: np.generic) -> bool | int | float | complex | str | bytes:
+    """Return the Python scalar that equals a numpy scalar.
+
+    Raises:
+        UnsupportedTypeError: If there is none, as for dates, records and extended precision.
+    """
+    plain = value.item()
+    extended = value.dtype.kind in "fc" and value.dtype.itemsize not in _ITEM_SIZES["f"] | {16}
+    if extended or type(plain) not in (bool, int, float, complex, str, bytes):
+        raise UnsupportedTypeError(f"a numpy scalar of dtype {value.dtype} has no canonical form")
+    return plain  # type: ignore[no-any-return]
+
+
+def iter_array_blocks(values: npt.NDArray[np.generic]) -> Iterator[memoryview]:
+    """Yield the bytes of an array, little-endian and in C order.
+
+    An array that is stored so already is yielded as it lies in memory, in one piece; any other
+    is copied in blocks of at most ``BLOCK_BYTES``, except that a single innermost row is one block.
+
+    Raises:
+        UnsupportedTypeError: If the dtype has no canonical form.
+    """
+    kind, item_size = values.dtype.kind, values.dtype.itemsize
+    if item_size not in _ITEM_SIZES.get(kind, ()):
+        raise UnsupportedTypeError(
+            f"an array of dtype {values.dtype} has no canonical form; use booleans, or integers, "
+            "floats or complex numbers of a standard width"
+        )
+    if values.size == 0:
+        return
+    little = values.dtype.newbyteorder("<")
+    if values.flags.c_contiguous and values.dtype == little:
+        yield _raw(values)
+        return
+    for block in _blocks(values):
+        yield _raw(block.astype(little, order="C"))
+
+
+def _blocks(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+    if values.nbytes <= BLOCK_BYTES or values.ndim == 0:
+        yield values
+        return
+    row_bytes = values.nbytes // values.shape[0]
+    if row_bytes > BLOCK_BYTES:
+        for row in values:
+            yield from _blocks(row)
+        return
+    rows = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(0, values.shape[0], rows):
+        yield values[start : start + rows]
+
+
+def _raw(values: npt.NDArray[np.generic]) -> memoryview:
+    return memoryview(values.reshape(-1).view("u1").data)
+
+
+def typed_array_kind(values: array.array[float]) -> str:
+    """Return the kind of an :class:`array.array`: ``i``, ``u`` or ``f``.
+
+    Raises:
+        UnsupportedTypeError: If the array holds characters.
+    """
+    if values.typecode in "bhilq":
+        return "i"
+    if values.typecode in "BHILQ":
+        return "u"
+    if values.typecode in "fd":
+        return "f"
+    raise UnsupportedTypeError(
+        f"an array.array of typecode {values.typecode!r} has no canonical form"
+    )
+
+
+def iter_typed_array_blocks(values: array.array[float]) -> Iterator[memoryview]:
+    """Yield the bytes of an :class:`array.array`, little-endian."""
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    if len(values):
+        yield memoryview(values).cast("B")

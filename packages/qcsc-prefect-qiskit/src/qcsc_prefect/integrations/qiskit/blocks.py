@@ -1,0 +1,186 @@
+"""The Prefect block that says through which account and on which backend jobs run."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+from prefect.blocks.core import Block
+from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
+from pydantic import Field, SecretStr
+
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+
+if TYPE_CHECKING:
+    from qiskit.providers import BackendV2
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+__all__ = ["QiskitRuntimeConfig"]
+
+
+class QiskitRuntimeConfig(Block):
+    """Configuration needed to create native Qiskit Runtime objects.
+
+    The block stores only what is needed to construct native ``qiskit_ibm_runtime`` objects. It does
+    not reimplement the client. Every field that is left out keeps the client's own default: without
+    ``token`` the client looks for a saved account file and for its environment variables.
+
+    ``channel="local"`` needs no account: jobs run on this machine, on the fake backend (or
+    ``aer_simulator``, with the ``aer`` extra) that ``backend_name`` names.
+
+    Example:
+        >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
+        >>> config.get_backend().num_qubits
+        5
+    """
+
+    _block_type_name = "Qiskit Runtime Config"
+    _block_type_slug = "qiskit-runtime-config"
+
+    backend_name: str | None = Field(
+        default=None, description="Backend on which jobs run, for example ibm_kawasaki."
+    )
+    channel: Literal["local", "ibm_quantum_platform", "ibm_cloud"] | None = Field(
+        default=None, description="Channel of the client; 'local' runs on this machine."
+    )
+    instance: str | None = Field(default=None, description="Service instance: its CRN or name.")
+    token: SecretStr | None = Field(default=None, description="API key of the account.")
+    url: str | None = Field(default=None, description="URL of the service, if not the default.")
+    account_name: str | None = Field(default=None, description="Name of a saved account.")
+    filename: str | None = Field(default=None, description="File that holds saved accounts.")
+    proxies: SecretDict | None = Field(
+        default=None, description="Proxy settings in the client's own form."
+    )
+    verify: bool | None = Field(
+        default=None, description="Whether the server's TLS certificate is verified."
+    )
+    private_endpoint: bool | None = Field(
+        default=None, description="Whether to connect through a private endpoint."
+    )
+    region: str | None = Field(default=None, description="Preferred region of instances.")
+    plans_preference: list[str] | None = Field(
+        default=None, description="Plans in the order in which instances are preferred."
+    )
+
+    def get_service(self) -> QiskitRuntimeService:
+        """Create a native ``QiskitRuntimeService`` from the configured fields.
+
+        The call sends several requests and waits for them; in async code run it in a thread.
+
+        Returns:
+            A native ``qiskit_ibm_runtime.QiskitRuntimeService``; for the channel ``local`` the
+            client's own local service.
+
+        Raises:
+            QiskitRuntimeConfigError: If the service cannot be created.
+        """
+        from qiskit_ibm_runtime import QiskitRuntimeService
+        from qiskit_ibm_runtime.exceptions import IBMError
+        from requests.exceptions import RequestException
+
+        arguments = {
+            "channel": self.channel,
+            "token": self.token.get_secret_value() if self.token else None,
+            "url": self.url,
+            "filename": self.filename,
+            "name": self.account_name,
+            "instance": self.instance,
+            "proxies": self.proxies.get_secret_value() if self.proxies else None,
+            "verify": self.verify,
+            "private_endpoint": self.private_endpoint,
+            "region": self.region,
+            "plans_preference": self.plans_preference,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return QiskitRuntimeService(**given)
+        except (IBMError, RequestException, ValueError, TypeError, OSError) as error:
+            described = ", ".join(sorted(given)) or "nothing (saved account or environment)"
+            raise self._error(
+                f"Tried to create a QiskitRuntimeService from: {described}.", error
+            ) from self._harmless(error)
+
+    def get_backend(self) -> BackendV2:
+        """Return the configured backend from the native Qiskit service.
+
+        Returns:
+            The native backend that ``service.backend(backend_name)`` returns.
+
+        Raises:
+            QiskitRuntimeConfigError: If the service or the backend cannot be created, or the block
+                names no backend.
+        """
+        return self.get_backend_from(self.get_service())
+
+    def get_backend_from(self, service: QiskitRuntimeService) -> BackendV2:
+        """Return the configured backend from a service that exists already.
+
+        Args:
+            service: What `get_service` returned.
+
+        Returns:
+            The native backend.
+
+        Raises:
+            QiskitRuntimeConfigError: If the block names no backend, or the service does not give
+                it.
+        """
+        from qiskit.exceptions import QiskitError
+        from requests.exceptions import RequestException
+
+        if self.backend_name is None:
+            raise QiskitRuntimeConfigError(
+                "The QiskitRuntimeConfig names no backend. Set backend_name, for example "
+                "QiskitRuntimeConfig(channel='local', backend_name='fake_manila')."
+            )
+        if self.channel == "local":
+            # The client makes every fake backend to find one, and some warn about themselves.
+            warnings.filterwarnings("ignore", module="qiskit_ibm_runtime.fake_provider.backends")
+        try:
+            return service.backend(self.backend_name)
+        except ImportError as error:
+            raise QiskitRuntimeConfigError(
+                f"Backend {self.backend_name!r} needs qiskit-aer: "
+                "pip install 'qcsc-prefect-qiskit[aer]'."
+            ) from error
+        except (QiskitError, RequestException, ValueError) as error:
+            raise self._error(
+                f"Tried to get backend {self.backend_name!r} from the service.", error
+            ) from self._harmless(error)
+
+    def identity(self) -> dict[str, str | None]:
+        """Say which account and service this configuration leads to.
+
+        The identity goes into cache keys, so that a job of one account is never handed to another.
+        It holds no token, nor anything from which one could be found.
+
+        Returns:
+            Names and values, ready for a digest.
+        """
+        return {
+            "channel": self.channel,
+            "url": self.url,
+            "instance": self.instance,
+            "account_name": self.account_name,
+            "filename": self.filename,
+        }
+
+    def _error(self, tried: str, cause: Exception) -> QiskitRuntimeConfigError:
+        reason = self._without_token(str(cause).strip()) or type(cause).__name__
+        return QiskitRuntimeConfigError(
+            f"{tried} The client answered: {reason} Check the block's fields, and that the "
+            "service can be reached from this machine."
+        )
+
+    def _without_token(self, text: str) -> str:
+        token = self.token.get_secret_value() if self.token else ""
+        return text.replace(token, "********") if token else text
+
+    def _harmless(self, error: BaseException) -> BaseException | None:
+        """Return the error as a cause, or None if the token stands anywhere in its chain."""
+        link: BaseException | None = error
+        while link is not None:
+            if self._without_token(str(link)) != str(link):
+                return None
+            link = link.__cause__ or link.__context__
+        return error

@@ -1,0 +1,11 @@
+"""Errors of the Qiskit package; the tree they belong to is drawn in `qcsc_prefect.core.errors`."""
+
+from __future__ import annotations
+
+from qcsc_prefect.core.errors import ConfigurationError
+
+__all__ = ["QiskitRuntimeConfigError"]
+
+
+class QiskitRuntimeConfigError(ConfigurationError):
+    """The service or the backend that a `QiskitRuntimeConfig` describes cannot be had."""

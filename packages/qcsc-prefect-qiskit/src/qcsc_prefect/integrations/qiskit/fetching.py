@@ -1,0 +1,282 @@
+"""The body of the fetch task: from a job id to its result, metadata and artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from prefect.results import get_result_store
+
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    JobCancelledError,
+    JobFailedError,
+    JobTimeLimitError,
+)
+from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
+from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
+from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
+from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.presentation import (
+    JobOutput,
+    job_page_url,
+    publish_job_artifacts,
+)
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
+from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
+from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, watcher_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
+
+#: The client's channel where neither the configuration nor the account names one.
+DEFAULT_CHANNEL = "ibm_quantum_platform"
+
+__all__ = ["FetchArguments", "fetch_job", "job_to_fetch"]
+
+
+@dataclass(frozen=True)
+class FetchArguments:
+    """What a call says about the job to fetch.
+
+    Attributes:
+        reference: The job, with what the caller knows about it.
+        pubs: The PUBs it ran, where the caller has them.
+        options: Options of the call, where the reference holds none.
+        artifact_key: Prefix of the Prefect artifacts; None for none.
+        runtime_block_name: Name of the saved configuration.
+        runtime_config: Inline configuration.
+        max_wait: Longest wait in seconds; None for no limit.
+        cache_result: Whether the output is kept in Prefect's result storage.
+        cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
+    """
+
+    reference: JobReference
+    pubs: object | None
+    options: Mapping[str, object] | None
+    artifact_key: str | None
+    runtime_block_name: str | None
+    runtime_config: QiskitRuntimeConfig | None
+    max_wait: float | None = None
+    cache_result: bool = False
+    cancel_job_on_cancellation: bool = False
+
+
+def job_to_fetch(
+    job_reference: Mapping[str, object] | None, **given: str | float | None
+) -> JobReference:
+    """Put together what a call says about a job in its reference and beside it.
+
+    Args:
+        job_reference: What a submit task returned, or None.
+        **given: Fields of the reference that the call names itself; those that are not None win.
+
+    Returns:
+        The reference.
+
+    Raises:
+        ConfigurationError: If there is no reference and no job id.
+        JobReferenceError: If the reference is wrong.
+    """
+    named = {name: value for name, value in given.items() if value is not None}
+    if job_reference is None and "job_id" not in named:
+        raise ConfigurationError(
+            "Tried to fetch a job, but neither job_id nor job_reference was given. Pass the "
+            "reference that a submit task returned, or the job's id."
+        )
+    return parse_job_reference({**(job_reference or {}), **named})
+
+
+async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
+    """Wait for a job and fetch its result, or take the output that was kept of an earlier fetch.
+
+    Args:
+        arguments: The call.
+
+    Returns:
+        The output, and whether it was kept from an earlier fetch.
+
+    Raises:
+        ConfigurationError: If the configuration cannot be used.
+        JobNotFoundError: If the service does not know the job.
+        JobFailedError: If the job ended without a result.
+        JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
+        ResultUnavailableError: If the result could not be read this time.
+    """
+    config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
+    key = _record_key(arguments.reference, config) if arguments.cache_result else None
+    output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
+    kept = output is not None
+    if output is None:
+        service = await open_job_service(config)
+        output = await _fetch_from(service, arguments, config)
+        if key is not None:
+            await _keep_output(key, output)
+    if arguments.artifact_key is not None:
+        await publish_job_artifacts(
+            output,
+            artifact_key=arguments.artifact_key,
+            pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
+            logger=run_logger(),
+        )
+    return output, kept
+
+
+async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
+    stored = await aread_result_record(get_result_store(), key)
+    if stored is None or not isinstance(stored.output, dict):
+        return None
+    run_logger().info(
+        "Reusing the result of job %s from Prefect's result storage", arguments.reference.job_id
+    )
+    return JobOutput(stored.output)
+
+
+async def _keep_output(key: str, output: JobOutput) -> None:
+    try:
+        await awrite_result_record(get_result_store(), key, dict(output))
+    except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+        run_logger().warning(
+            "The result of job %s was fetched, but could not be stored (%s: %s); it can be fetched "
+            "again by the job id",
+            output["job_id"],
+            type(error).__name__,
+            error,
+        )
+
+
+async def _fetch_from(
+    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
+) -> JobOutput:
+    reference = arguments.reference
+    job_id = str(reference.job_id)
+    job_url = job_page_url(
+        job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url
+    )
+    status = await _wait(service, arguments, job_id, job_url)
+    _raise_unless_done(status, job_id, reference.backend_name)
+    fetched = await service.result(job_id)
+    output = _output(reference, fetched)
+    metadata = await run_blocking(
+        collect_job_metadata,
+        primitive=reference.primitive or reference.program_type or "unknown",
+        backend_name=output["backend_name"],
+        job_id=job_id,
+        job_url=job_url,
+        input_digest=reference.input_digest,
+        shots=reference.shots,
+        precision=reference.precision,
+        options=arguments.options or reference.options,
+        pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
+        job=fetched.native_job,
+        result=fetched.result,
+        timestamps=_timestamps(fetched),
+    )
+    output["metadata"] = metadata.to_builtins()
+    return output
+
+
+def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
+    if fetched.times is None:
+        return {}
+    times = {
+        "created": fetched.times.created,
+        "started": fetched.times.started,
+        "completed": fetched.times.completed,
+    }
+    return {name: moment for name, moment in times.items() if moment is not None}
+
+
+async def _wait(
+    service: JobService, arguments: FetchArguments, job_id: str, job_url: str | None
+) -> JobStatus:
+    logger = run_logger()
+    watcher = watcher_for(service)
+    limits = WaitLimits(max_wait=arguments.max_wait)
+    reporter = JobReporter(
+        job_id=job_id,
+        backend_name=arguments.reference.backend_name,
+        job_url=job_url,
+        artifact_key=arguments.artifact_key,
+        logger=logger,
+    )
+    try:
+        return await watcher.wait(job_id, limits, reporter.note)
+    except asyncio.CancelledError:
+        await _after_cancellation(service, arguments, job_id)
+        raise
+    finally:
+        await reporter.finish()
+
+
+async def _after_cancellation(service: JobService, arguments: FetchArguments, job_id: str) -> None:
+    logger = run_logger()
+    if not arguments.cancel_job_on_cancellation:
+        logger.warning(
+            "The wait for job %s was cancelled; the job goes on and can be fetched later", job_id
+        )
+        return
+    with anyio.CancelScope(shield=True):
+        cancelled = await service.cancel(job_id)
+    logger.warning(
+        "The wait for job %s was cancelled; the job %s",
+        job_id,
+        "was cancelled with it" if cancelled else "had ended already",
+    )
+
+
+def _raise_unless_done(status: JobStatus, job_id: str, backend_name: str | None) -> None:
+    if status.state is JobState.DONE:
+        return
+    reason = status.message or "the service gave no reason"
+    if status.ran_too_long:
+        error_type: type[JobFailedError] = JobTimeLimitError
+        what = f"ran longer than it was allowed to: {reason}"
+        advice = "Make it smaller or raise options['max_execution_time'], and submit it again."
+    elif status.state is JobState.CANCELLED:
+        error_type, what, advice = JobCancelledError, f"was cancelled: {reason}", "Submit it again."
+    else:
+        error_type, what = JobFailedError, f"failed: {reason}"
+        advice = "Mend what the message names, and submit it again."
+    raise error_type(
+        f"Job {job_id} on {backend_name or 'its backend'} {what.rstrip('.')}. {advice}",
+        job_id=job_id,
+        backend_name=backend_name,
+        service_code=status.service_code,
+    )
+
+
+def _output(reference: JobReference, fetched: FetchedResult) -> JobOutput:
+    counted: dict[str, object] = (
+        {"precision": reference.precision}
+        if reference.primitive == "estimator"
+        else {"shots": reference.shots}
+    )
+    output = JobOutput(
+        primitive=reference.primitive,
+        backend_name=fetched.backend_name or reference.backend_name,
+        job_id=reference.job_id,
+        **counted,
+        result=fetched.result,
+    )
+    if reference.input_digest is not None:
+        output["input_digest"] = reference.input_digest
+    output["job_reference"] = reference.to_dict()
+    return output
+
+
+def _record_key(reference: JobReference, config: QiskitRuntimeConfig) -> str | None:
+    return qiskit_result_fetch_cache_key(
+        None, {"job_id": reference.job_id, "runtime_config": config}
+    )

@@ -1,0 +1,107 @@
+"""Real-time classical expressions: variables, stretches and what is computed from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qiskit.circuit import Clbit, Duration
+from qiskit.circuit.classical import expr, types
+
+from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+
+if TYPE_CHECKING:
+    from qiskit.circuit import ClassicalRegister, QuantumCircuit
+
+__all__ = ["condition_tree", "duration_tree", "expression_tree", "type_tree"]
+
+
+def type_tree(value_type: types.Type) -> list[object]:
+    """Return a classical type as its name and, where it has one, its width in bits."""
+    if isinstance(value_type, types.Uint):
+        return ["uint", value_type.width]
+    for known, name in ((types.Bool, "bool"), (types.Float, "float"), (types.Duration, "duration")):
+        if isinstance(value_type, known):
+            return [name]
+    raise UnsupportedTypeError(f"the classical type {type(value_type).__name__} has no form")
+
+
+def duration_tree(duration: Duration) -> list[object]:
+    """Return a duration as its unit and its value, an integer of ``dt`` or a float."""
+    return [duration.unit(), duration.value()]
+
+
+def condition_tree(
+    condition: expr.Expr | tuple[Clbit | ClassicalRegister, int], circuit: QuantumCircuit
+) -> list[object]:
+    """Return the condition of a loop or a branch.
+
+    Args:
+        condition: An expression, or a bit or register with the value that it must have.
+        circuit: The circuit in which the condition stands.
+    """
+    if isinstance(condition, expr.Expr):
+        return ["expression", expression_tree(condition, circuit)]
+    target, value = condition
+    return ["equals", resource_tree(target, circuit), int(value)]
+
+
+def resource_tree(resource: Clbit | ClassicalRegister, circuit: QuantumCircuit) -> list[object]:
+    """Return a classical bit or register by the indices of its bits in a circuit.
+
+    Raises:
+        InputError: If the circuit does not hold the bits.
+    """
+    bits = [resource] if isinstance(resource, Clbit) else list(resource)
+    tag = "clbit" if isinstance(resource, Clbit) else "register"
+    indices = {bit: index for index, bit in enumerate(circuit.clbits)}
+    try:
+        return [tag, [indices[bit] for bit in bits]]
+    except KeyError:
+        raise InputError(
+            "a condition uses a classical bit that its circuit does not hold"
+        ) from None
+
+
+def expression_tree(node: expr.Expr, circuit: QuantumCircuit) -> list[object]:
+    """Return a classical expression as nested lists that start with the kind of the node.
+
+    Args:
+        node: The expression.
+        circuit: The circuit in which it stands, which gives its bits their indices.
+
+    Raises:
+        UnsupportedTypeError: If a node of the expression has no canonical form.
+    """
+    match node:
+        case expr.Var():
+            if node.standalone:
+                parts: list[object] = ["var", node.name]
+            else:
+                parts = ["resource", resource_tree(node.var, circuit)]
+        case expr.Stretch():
+            parts = ["stretch", node.name]
+        case expr.Value():
+            parts = ["value", _value_tree(node)]
+        case expr.Cast():
+            parts = ["cast", expression_tree(node.operand, circuit)]
+        case expr.Unary():
+            parts = ["unary", node.op.name, expression_tree(node.operand, circuit)]
+        case expr.Binary():
+            operands = (expression_tree(side, circuit) for side in (node.left, node.right))
+            parts = ["binary", node.op.name, *operands]
+        case expr.Index():
+            operands = (expression_tree(side, circuit) for side in (node.target, node.index))
+            parts = ["index", *operands]
+        case _:
+            raise UnsupportedTypeError(
+                f"a classical expression of type {type(node).__name__} has no canonical form"
+            )
+    return [*parts, type_tree(node.type)]
+
+
+def _value_tree(node: expr.Value) -> object:
+    if isinstance(node.value, Duration):
+        return duration_tree(node.value)
+    if isinstance(node.type, types.Bool):
+        return bool(node.value)
+    return float(node.value) if isinstance(node.type, types.Float) else int(node.value)

@@ -1,0 +1,314 @@
+"""Observables: sums of Pauli strings and projectors with real coefficients.
+
+The order of the terms does not count. Each term becomes a row of bits, the rows are sorted, and
+rows and coefficients are written as two arrays. Terms are merged and small ones dropped by the
+rule of :class:`~qiskit.primitives.containers.observables_array.ObservablesArray`, since that is
+what the client sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+from qiskit.primitives.containers.object_array import object_array
+from qiskit.primitives.containers.observables_array import ObservablesArray
+from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
+
+from qcsc_prefect.core.canonical_path import join_path
+from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
+
+if TYPE_CHECKING:
+    from qcsc_prefect.core.canonical import CanonicalWriter
+
+__all__ = ["Observables", "TermTable", "observables_form", "term_table"]
+
+#: Terms that are packed into bits at a time.
+BLOCK_TERMS = 2048
+
+#: Coefficients up to this magnitude count as zero: `SparseObservable.simplify`'s default.
+ZERO_TOLERANCE = 1e-8
+
+
+#: The bits of each letter of a label, as in `SparseObservable.BitTerm`: Z is 1, X is 2, and 4 and 8
+#: are the projectors onto the negative and the positive eigenstate.
+_LETTERS = {"I": 0, "Z": 1, "X": 2, "Y": 3, "1": 5, "0": 9, "-": 6, "+": 10, "l": 7, "r": 11}
+
+
+@dataclass(frozen=True)
+class TermTable:
+    """An observable in canonical order.
+
+    Attributes:
+        num_qubits: Qubits that it acts on.
+        planes: 2 for Pauli strings (X bits, Z bits), 4 where there are projectors (then the bits
+            of negative and of positive projectors follow).
+        rows: The bits of each term, uint8, in ascending order.
+        coefficients: One float64 for each row.
+    """
+
+    num_qubits: int
+    planes: int
+    rows: npt.NDArray[np.uint8]
+    coefficients: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observables:
+    """The observables of a PUB.
+
+    Attributes:
+        shape: The shape of their array.
+        tables: The observables, in C order.
+    """
+
+    shape: tuple[int, ...]
+    tables: tuple[TermTable, ...]
+
+
+def observables_form(observables: object, num_qubits: int) -> Observables:
+    """Take observables in any form that an estimator PUB accepts.
+
+    Args:
+        observables: One observable, or a nested list or an array of them.
+        num_qubits: Qubits of the circuit that they are measured on.
+
+    Raises:
+        InputError: If one of them is not Hermitian, is zero, or does not fit the circuit.
+        UnsupportedTypeError: If one of them is not an observable.
+    """
+    simplified = False
+    if isinstance(observables, ObservablesArray):
+        simplified = True
+        items = observables.sparse_observables_array()
+    else:
+        items = object_array(observables, copy=False, list_types=(PauliList,))
+    tables = []
+    for index, item in np.ndenumerate(items):
+        place = "".join(f"[{i}]" for i in index)
+        try:
+            table = term_table(item, simplified=simplified)
+            _require_size(table, num_qubits)
+        except InputError as error:
+            error.path = join_path(place, error.path)
+            raise
+        tables.append(table)
+    return Observables(items.shape, tuple(tables))
+
+
+def term_table(observable: object, *, simplified: bool = False) -> TermTable:
+    """Bring one observable into canonical order.
+
+    Args:
+        observable: A label, Pauli, mapping from labels or Paulis to coefficients, SparsePauliOp
+            or SparseObservable.
+        simplified: Whether this is the observable as the client holds and sends it, in which
+            nothing is merged or dropped any more.
+
+    Raises:
+        InputError: If the observable is not Hermitian, or zero.
+        UnsupportedTypeError: If it is not an observable.
+    """
+    num_qubits, rows, coefficients = _packed_terms(observable)
+    width = -(-num_qubits // 8)
+    if not rows[:, 2 * width :].any():
+        rows = np.ascontiguousarray(rows[:, : 2 * width])
+    planes = 2 if rows.shape[1] == 2 * width else 4
+    order = _row_order(rows)
+    rows, coefficients = rows[order], coefficients[order]
+    if not simplified:
+        rows, coefficients = _merged(rows, coefficients)
+    real = np.real_if_close(coefficients)
+    if np.iscomplexobj(real):
+        raise InputError("an observable must have real coefficients")
+    if len(rows) == 0:
+        raise InputError("an observable is zero")
+    return TermTable(num_qubits, planes, rows, real.astype(np.float64))
+
+
+def _require_size(table: TermTable, num_qubits: int) -> None:
+    if table.num_qubits != num_qubits:
+        raise InputError(
+            f"an observable on {table.num_qubits} qubits does not fit a circuit on {num_qubits}"
+        )
+
+
+def _packed_terms(
+    observable: object,
+) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+    """Return qubits, the bits of each term in four planes (or two), and the coefficients."""
+    if isinstance(observable, SparsePauliOp):
+        if observable.coeffs.dtype == object:
+            raise UnsupportedTypeError("an observable's coefficients must be numbers")
+        paulis = observable.paulis
+        planes = (_pack_rows(paulis.x), _pack_rows(paulis.z))
+        return observable.num_qubits, np.hstack(planes), observable.coeffs
+    if isinstance(observable, Mapping) and _is_uniform(observable):
+        return _pack_labels(cast("Mapping[str, float]", observable))
+    if isinstance(observable, (str, Pauli, Mapping)):
+        observable = _sparse_observable(observable)
+    if isinstance(observable, SparseObservable):
+        return _pack_sparse_observable(observable)
+    raise UnsupportedTypeError(
+        f"a value of type {type(observable).__module__}.{type(observable).__qualname__} "
+        "is not an observable"
+    )
+
+
+def _sparse_observable(observable: str | Pauli | Mapping[str | Pauli, float]) -> SparseObservable:
+    try:
+        return ObservablesArray.coerce_observable(observable)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"not an observable: {error}") from error
+
+
+def _is_uniform(observable: Mapping[object, object]) -> bool:
+    lengths = {len(label) if isinstance(label, str) else -1 for label in observable}
+    return len(lengths) == 1 and lengths.pop() > 0
+
+
+def _pack_labels(
+    observable: Mapping[str, float],
+) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+    labels = list(observable)
+    num_qubits = len(labels[0])
+    codes = np.full(128, 255, np.uint8)
+    for letter, code in _LETTERS.items():
+        codes[ord(letter)] = code
+    rows = np.empty((len(labels), 4 * -(-num_qubits // 8)), np.uint8)
+    for start in range(0, len(labels), BLOCK_TERMS):
+        part = labels[start : start + BLOCK_TERMS]
+        text = "".join(part)
+        if not text.isascii():
+            raise InputError("a label holds a character that is not ASCII")
+        block = codes[np.frombuffer(text.encode(), np.uint8)].reshape(len(part), num_qubits)
+        if block.max() == codes.max():
+            raise InputError(f"a label holds letters other than {''.join(_LETTERS)}")
+        _pack_codes(block[:, ::-1], rows[start : start + len(part)])
+    try:
+        coefficients = np.asarray(list(observable.values()), dtype=np.complex128)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"an observable's coefficients must be numbers: {error}") from error
+    return num_qubits, rows, coefficients
+
+
+def _pack_sparse_observable(
+    observable: SparseObservable,
+) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+    num_qubits, num_terms = observable.num_qubits, observable.num_terms
+    boundaries = np.asarray(observable.boundaries).astype(np.int64)
+    letters, indices = observable.bit_terms, observable.indices
+    row_length = 8 * -(-num_qubits // 8)
+    rows = np.empty((num_terms, 4 * -(-num_qubits // 8)), np.uint8)
+    for start in range(0, num_terms, BLOCK_TERMS):
+        stop = min(num_terms, start + BLOCK_TERMS)
+        low, high = int(boundaries[start]), int(boundaries[stop])
+        firsts = np.arange(0, (stop - start) * row_length, row_length, dtype=np.int64)
+        places = np.repeat(firsts, np.diff(boundaries[start : stop + 1]))
+        places += indices[low:high]
+        block = np.zeros((stop - start) * row_length, np.uint8)
+        block[places] = letters[low:high]
+        _pack_codes(block.reshape(stop - start, row_length), rows[start:stop])
+    return num_qubits, rows, np.asarray(observable.coeffs).astype(np.complex128)
+
+
+def _pack_codes(codes: npt.NDArray[np.uint8], rows: npt.NDArray[np.uint8]) -> None:
+    """Pack letters, a byte for each qubit, into the X, Z, negative and positive planes."""
+    width = rows.shape[1] // 4
+    for plane, bit in enumerate((2, 1, 4, 8)):
+        rows[:, plane * width : (plane + 1) * width] = _pack_rows((codes & bit) != 0)
+
+
+def _pack_rows(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Pack each row into bytes, qubit 0 in the lowest bit of the first."""
+    count, num_qubits = bits.shape
+    width = -(-num_qubits // 8)
+    packed = np.empty((count, width), np.uint8)
+    # Rows that end on a byte are packed as one long row, several times faster than one by one.
+    padded = np.zeros((min(count, BLOCK_TERMS), 8 * width), bool)
+    for start in range(0, count, BLOCK_TERMS):
+        part = bits[start : start + BLOCK_TERMS]
+        padded[: len(part), :num_qubits] = part
+        flat = padded[: len(part)].reshape(-1)
+        packed[start : start + len(part)] = np.packbits(flat, bitorder="little").reshape(-1, width)
+    return packed
+
+
+def _row_order(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return the order that sorts rows bytewise, equal rows in the order given."""
+    count, width = rows.shape
+    if count < 2 or width == 0:  # noqa: PLR2004 - one row is in order
+        return np.arange(count)
+    head = _words(rows[:, :8])[:, 0]
+    order = np.argsort(head)
+    if not (head[order[1:]] == head[order[:-1]]).any():
+        return order
+    words = _words(rows)
+    return np.lexsort(words.T[::-1])
+
+
+def _words(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Return rows as numbers of eight bytes that sort as the bytes do."""
+    count, width = rows.shape
+    words = -(-width // 8)
+    padded = np.zeros((count, 8 * words), np.uint8)
+    padded[:, :width] = rows
+    return padded.view(">u8").astype(np.uint64)
+
+
+def _merged(
+    rows: npt.NDArray[np.uint8], coefficients: npt.NDArray[np.complex128]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+    """Add up equal rows and drop those that are zero."""
+    starts = np.ones(len(rows), bool)
+    if rows.shape[1]:
+        starts[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    else:
+        starts[1:] = False
+    if not starts.all():
+        # One by one in the order given, as the client does; a faster sum would round otherwise.
+        sums = np.zeros(int(starts.sum()), np.complex128)
+        np.add.at(sums, np.cumsum(starts) - 1, coefficients)
+        rows, coefficients = rows[starts], sums
+    kept = np.abs(coefficients) > ZERO_TOLERANCE
+    return (rows, coefficients) if kept.all() else (rows[kept], coefficients[kept])
+
+
+def _encode_observables(writer: CanonicalWriter, observables: Observables) -> None:
+    writer.write(observables.shape)
+    for table in observables.tables:
+        writer.write((table.num_qubits, table.planes, table.rows, table.coefficients))
+
+
+def _describe_observables(observables: Observables) -> object:
+    described = np.empty(len(observables.tables), dtype=object)
+    described[:] = [_describe_table(table) for table in observables.tables]
+    return described.reshape(observables.shape).tolist()
+
+
+def _describe_table(table: TermTable) -> dict[str, object]:
+    bits = [
+        np.unpackbits(plane, axis=1, bitorder="little")[:, : table.num_qubits]
+        for plane in np.split(table.rows, table.planes, axis=1)
+    ]
+    weights = (2, 1, 4, 8)[: table.planes]
+    codes = sum(plane * weight for plane, weight in zip(bits, weights, strict=True))
+    letters = {code: letter for letter, code in _LETTERS.items()}
+    labels = ["".join(letters[int(code)] for code in row[::-1]) for row in np.asarray(codes)]
+    return {
+        "num_qubits": table.num_qubits,
+        "terms": list(zip(labels, table.coefficients.tolist(), strict=True)),
+    }
+
+
+identity_registry.register(
+    Observables,
+    tag="qiskit.observables",
+    version=1,
+    encode=_encode_observables,
+    describe=_describe_observables,
+)

@@ -1,0 +1,113 @@
+"""Parameters and symbolic expressions of them.
+
+A parameter is known by the order in which the encoding of its PUB first meets it, not by its name
+or UUID: neither reaches the result, and values are bound to it by the same number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qcsc_prefect.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qiskit.circuit import Parameter, ParameterExpression
+
+__all__ = ["ExpressionTree", "ParameterNumbers", "expression_tree"]
+
+#: A constant, or a list of an operator's name and its operands.
+ExpressionTree = int | float | complex | list[object]
+
+_UNARY = {"SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "EXP", "LOG", "SIGN", "CONJ", "ABS"}
+_BINARY = {"ADD", "SUB", "MUL", "DIV", "POW"}
+_REVERSED = {"RSUB": "SUB", "RDIV": "DIV", "RPOW": "POW"}
+
+
+class ParameterNumbers:
+    """Numbers the parameters of one PUB in the order in which they are met."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Parameter, int] = {}
+
+    def number(self, parameter: Parameter) -> int:
+        """Return a parameter's number, giving it the next one if it has none yet."""
+        return self._numbers.setdefault(parameter, len(self._numbers))
+
+    def order(self, parameters: Iterable[Parameter]) -> list[Parameter]:
+        """Return parameters by their number; those without one get theirs in the order given."""
+        return sorted(parameters, key=self.number)
+
+
+def expression_tree(expression: ParameterExpression, numbers: ParameterNumbers) -> ExpressionTree:
+    """Return the structure of a symbolic expression.
+
+    Args:
+        expression: The expression; one without free parameters becomes its value.
+        numbers: The numbers that stand for the parameters.
+
+    Returns:
+        Nested lists ``[operator, operand, ...]`` in which ``["p", n]`` is a parameter. Integers
+        that a float holds exactly are floats, except in a power.
+
+    Raises:
+        InputError: If the expression has an operator without a canonical form.
+    """
+    if not expression.parameters:
+        return constant_value(expression.numeric())
+    if expression.is_symbol():
+        return ["p", numbers.number(_symbol_of(expression))]
+    # Qiskit has no public way to walk an expression; the steps that it writes into QPY are the
+    # one form that all supported versions share.
+    steps = expression._qpy_replay  # noqa: SLF001
+    stack: list[ExpressionTree] = []
+
+    def operand(value: object) -> ExpressionTree:
+        if value is None:
+            return stack.pop()
+        if isinstance(value, (int, float, complex)):
+            return constant_value(value)
+        return ["p", numbers.number(cast("Parameter", value))]
+
+    for step in steps:
+        operator = str(step.op).rpartition(".")[2]
+        if operator in _UNARY:
+            stack.append([operator, operand(step.lhs)])
+        elif operator in _BINARY or operator in _REVERSED:
+            right = operand(step.rhs)
+            left = operand(step.lhs)
+            if operator in _REVERSED:
+                operator, left, right = _REVERSED[operator], right, left
+            stack.append(_simplified(operator, left, right))
+        else:
+            raise InputError(f"a symbolic expression with the operation {operator} has no form")
+    if len(stack) != 1:
+        raise InputError("a symbolic expression could not be taken apart")
+    return stack[0]
+
+
+def constant_value(value: complex) -> int | float | complex:
+    """Return a number in its one form: a float where a float holds it exactly."""
+    if isinstance(value, complex):
+        return constant_value(value.real) if value.imag == 0 else value
+    number = float(value)
+    return number if number == value or number != number else int(value)  # noqa: PLR0124 - NaN
+
+
+def _simplified(operator: str, left: ExpressionTree, right: ExpressionTree) -> ExpressionTree:
+    # Newer versions write a parameter that has dropped out as `... + p*0`; older ones leave it out.
+    if operator == "MUL" and (left == 0.0 or right == 0.0):
+        return 0.0
+    if operator == "ADD" and left == 0.0:
+        return right
+    if operator == "ADD" and right == 0.0:
+        return left
+    return [operator, left, right]
+
+
+def _symbol_of(expression: ParameterExpression) -> Parameter:
+    if len(expression.parameters) == 1:
+        return next(iter(expression.parameters))
+    name = str(expression)
+    return next(parameter for parameter in expression.parameters if parameter.name == name)

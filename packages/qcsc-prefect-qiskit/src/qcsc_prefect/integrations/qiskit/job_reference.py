@@ -1,0 +1,42 @@
+"""The plain dict in which a submitted job travels between tasks."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+__all__ = ["QiskitJobReference"]
+
+
+class QiskitJobReference(TypedDict, total=False):
+    """A serializable reference to a submitted Qiskit Runtime job.
+
+    It is an ordinary dict that JSON can hold; `qcsc_prefect.core.reference.JobReference` is the
+    schema against which it is checked wherever it comes in.
+
+    Attributes:
+        schema_version: Version of the schema; missing in references of older systems.
+        job_id: The job's id.
+        primitive: ``"sampler"`` or ``"estimator"``.
+        program_type: The service's name of the program.
+        backend_name: The backend the job was sent to.
+        runtime_block_name: The saved block through which it was submitted, or None.
+        shots: Shots given with the call, or None.
+        precision: Target standard error given with the call, or None.
+        input_digest: Digest of the input, or None.
+        options: Native options of the primitive, or None.
+        tags: Tags under which the service lists the job, or None.
+        submitted_at: When the job was submitted, ISO 8601 in UTC, or None.
+    """
+
+    schema_version: int
+    job_id: str | None
+    primitive: str | None
+    program_type: str | None
+    backend_name: str | None
+    runtime_block_name: str | None
+    shots: int | None
+    precision: float | None
+    input_digest: str | None
+    options: dict[str, object] | None
+    tags: list[str] | None
+    submitted_at: str | None

@@ -1,0 +1,118 @@
+"""Searches the service for jobs, through the native client's own connection.
+
+``QiskitRuntimeService.jobs()`` cannot be used for this: it drops the state that the service sends
+with every job, it searches whichever instance was used last, and it never ends when the service
+counts more jobs than its pages hold. The client's connection answers with what the service sent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
+
+if TYPE_CHECKING:
+    from qiskit_ibm_runtime.api.client import RuntimeClient
+
+__all__ = ["RAN_TOO_LONG", "RawJob", "list_jobs", "listed_job", "status_of"]
+
+#: Jobs in one page; the service's own limit.
+_PAGE = 200
+#: Pages that are read at the most; a tag names a handful of jobs.
+_MAX_PAGES = 10
+
+_STATES = {
+    "QUEUED": JobState.QUEUED,
+    "RUNNING": JobState.RUNNING,
+    "COMPLETED": JobState.DONE,
+    "FAILED": JobState.ERROR,
+    "CANCELLED": JobState.CANCELLED,
+}
+#: The service cancels a job that ran too long, and says so by this code.
+RAN_TOO_LONG = 1305
+
+
+class RawState(TypedDict, total=False):
+    """The state of a job in the service's answer."""
+
+    status: str
+    reason: str
+    reasonCode: int
+    reason_code: int
+
+
+class RawJob(TypedDict, total=False):
+    """What the service's answer says about one job, as far as it is used here."""
+
+    id: str
+    backend: str
+    created: str
+    tags: list[str]
+    state: RawState
+    position: int
+    position_in_queue: int
+
+
+def list_jobs(
+    client: RuntimeClient,
+    *,
+    tag: str | None = None,
+    pending: bool | None = None,
+    created_after: datetime | None = None,
+) -> list[RawJob]:
+    """Search one instance for jobs; blocks.
+
+    Args:
+        client: The native client's connection to the instance.
+        tag: Only jobs that carry this tag.
+        pending: Only jobs that wait or run (True), or that have ended (False).
+        created_after: Only jobs created since then.
+
+    Returns:
+        What the service says about them, newest first.
+    """
+    found: list[RawJob] = []
+    for _ in range(_MAX_PAGES):
+        answer = client.jobs_get(
+            limit=_PAGE,
+            skip=len(found),
+            job_tags=None if tag is None else [tag],
+            pending=pending,
+            created_after=created_after,
+        )
+        found += answer["jobs"]
+        if not answer["jobs"] or len(found) >= answer["count"]:
+            break
+    return found
+
+
+def listed_job(raw: RawJob) -> ListedJob:
+    """Read one job of a search."""
+    created = raw.get("created")
+    return ListedJob(
+        job_id=raw["id"],
+        backend_name=raw.get("backend"),
+        state=status_of(raw).state,
+        created_at=None if created is None else _utc(created),
+    )
+
+
+def status_of(raw: RawJob) -> JobStatus:
+    """Read where a job stands."""
+    state = raw.get("state", {})
+    word = state.get("status", "unknown")
+    code = state.get("reasonCode") or state.get("reason_code")
+    return JobStatus(
+        state=_STATES.get(word.upper(), JobState.UNKNOWN),
+        raw_state=word.upper(),
+        queue_position=raw.get("position_in_queue") or raw.get("position"),
+        message=state.get("reason"),
+        ran_too_long=code == RAN_TOO_LONG,
+        service_code=code,
+    )
+
+
+def _utc(timestamp: str) -> datetime:
+    moment = datetime.fromisoformat(timestamp)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

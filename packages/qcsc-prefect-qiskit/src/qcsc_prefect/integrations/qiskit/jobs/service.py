@@ -1,0 +1,180 @@
+"""What the tasks need from whoever runs jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from qiskit.primitives import PrimitiveResult
+    from qiskit_ibm_runtime import RuntimeJobV2
+
+    from qcsc_prefect.core.errors import JobError
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
+
+__all__ = [
+    "FetchedResult",
+    "JobRequest",
+    "JobService",
+    "JobState",
+    "JobStatus",
+    "JobTimes",
+    "ListedJob",
+    "SubmittedJob",
+]
+
+
+class JobState(Enum):
+    """Where a job stands, in the words of the native client's ``status()``."""
+
+    INITIALIZING = "INITIALIZING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+    #: The service said something that this release does not know.
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job cannot change its state any more."""
+        return self in {JobState.DONE, JobState.ERROR, JobState.CANCELLED}
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job to be run.
+
+    Attributes:
+        primitive: Which primitive runs it.
+        pubs: Its native PUBs.
+        backend_name: Backend it is meant for.
+        shots: Shots of the call, for PUBs that do not say their own.
+        precision: Target standard error of the call, for PUBs that do not say their own.
+        options: Native options of the primitive.
+        tags: Tags under which the service is to list the job.
+    """
+
+    primitive: PrimitiveName
+    pubs: Sequence[Pub]
+    backend_name: str
+    shots: int | None = None
+    precision: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """A job that the service has accepted."""
+
+    job_id: str
+    backend_name: str
+    submitted_at: datetime
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """A job as a search by tag shows it."""
+
+    job_id: str
+    backend_name: str | None
+    state: JobState
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Where a job stands.
+
+    Attributes:
+        state: The state.
+        raw_state: The service's own word for it.
+        queue_position: Jobs ahead of it and itself, where the service says so.
+        message: Why it failed or was cancelled, in the service's own words.
+        ran_too_long: Whether it was cancelled because it ran longer than it was allowed to.
+        service_code: The service's own code of the failure.
+    """
+
+    state: JobState
+    raw_state: str
+    queue_position: int | None = None
+    message: str | None = None
+    ran_too_long: bool = False
+    service_code: int | None = None
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """When a job was created, began to run, and ended; None where that is not known."""
+
+    created: datetime | None = None
+    started: datetime | None = None
+    completed: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FetchedResult:
+    """The result of a finished job, with what is known about how it ran.
+
+    Attributes:
+        result: The native result, untouched.
+        backend_name: Backend the job ran on.
+        native_job: The native job object; None for a job on this machine.
+        times: When the job ran, where no native job can be asked.
+    """
+
+    result: PrimitiveResult
+    backend_name: str | None
+    native_job: RuntimeJobV2 | None = None
+    times: JobTimes | None = None
+
+
+class JobService(Protocol):
+    """Runs jobs and remembers them.
+
+    Every method may be called from any event loop and from many tasks at once; none of them blocks
+    the loop.
+    """
+
+    async def submit(self, request: JobRequest) -> SubmittedJob:
+        """Hand a job over, once, and return as soon as its id is known.
+
+        Raises:
+            SubmissionError: If no job was created.
+            SubmissionUncertainError: If a job may have been created.
+            InputError: If the request is refused before anything is sent.
+        """
+
+    async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        """List the jobs that carry a tag, oldest first."""
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Ask once where a job stands.
+
+        Raises:
+            JobNotFoundError: If the service does not know the job.
+        """
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+        """Ask once where several jobs stand, in as few requests as the service allows.
+
+        Returns:
+            For each job its status, or the error that asking for it gave.
+        """
+
+    async def result(self, job_id: str) -> FetchedResult:
+        """Read the result of a job that is done.
+
+        Raises:
+            JobNotFoundError: If the service does not know the job.
+            ResultUnavailableError: If the result could not be read this time.
+        """
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; False where it had ended already."""

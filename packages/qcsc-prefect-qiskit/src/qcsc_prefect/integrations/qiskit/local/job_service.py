@@ -1,0 +1,148 @@
+"""The embedded default behind the protocol of `qcsc_prefect.integrations.qiskit.jobs.service`."""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.core.errors import JobError, JobNotFoundError, ResultUnavailableError
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.jobs.service import (
+    FetchedResult,
+    JobState,
+    JobStatus,
+    JobTimes,
+    ListedJob,
+    SubmittedJob,
+)
+from qcsc_prefect.integrations.qiskit.local.runner import (
+    LocalRunner,
+    decode_result,
+    encode_inputs,
+    local_backend,
+)
+from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
+from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+
+__all__ = ["LocalJobService", "local_job_service"]
+
+
+def local_job_service() -> LocalJobService:
+    """Return this process's service for the jobs below the current ``PREFECT_HOME``."""
+    return _service_for(LocalJobStore.default().root)
+
+
+@functools.cache
+def _service_for(root: Path) -> LocalJobService:
+    return LocalJobService(LocalJobStore(root))
+
+
+class LocalJobService:
+    """Runs jobs on local backends, in threads of whichever process asks for them."""
+
+    def __init__(self, store: LocalJobStore) -> None:
+        self._store = store
+        self._runner = LocalRunner(store)
+
+    async def submit(self, request: JobRequest) -> SubmittedJob:
+        """Store the job whole, start it, and return its id."""
+        job = await run_blocking(self._store_job, request)
+        self._runner.start(job.job_id)
+        return SubmittedJob(job.job_id, job.backend_name, job.created)
+
+    async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        """List the jobs that carry a tag, oldest first."""
+        return await run_blocking(self._listed, tag, created_after)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Say where a job stands; one that nobody runs is started again."""
+        return await run_blocking(self._status, job_id)
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+        """Say where several jobs stand."""
+        return await run_blocking(
+            lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
+        )
+
+    async def result(self, job_id: str) -> FetchedResult:
+        """Read the result of a job that is done."""
+        return await run_blocking(self._result, job_id)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; a simulation that runs already goes on, and its result is dropped."""
+        return await run_blocking(
+            self._store.finish,
+            job_id,
+            LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled"),
+        )
+
+    def _store_job(self, request: JobRequest) -> LocalJob:
+        backend = local_backend(request.backend_name)
+        create_primitive(request.primitive, backend, request.options)  # refuses bad options early
+        job = LocalJob(
+            job_id=self._store.new_job_id(),
+            primitive=request.primitive,
+            backend_name=request.backend_name,
+            created=datetime.now(UTC),
+            shots=request.shots,
+            precision=request.precision,
+            options=dict(request.options),
+            tags=list(request.tags),
+        )
+        self._store.create(job, encode_inputs(list(request.pubs)))
+        return job
+
+    def _listed(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        return [
+            ListedJob(job.job_id, job.backend_name, self._status(job.job_id).state, job.created)
+            for job in self._store.jobs()
+            if tag in job.tags and (created_after is None or job.created >= created_after)
+        ]
+
+    def _status(self, job_id: str) -> JobStatus:
+        self._store.job(job_id)
+        outcome = self._store.outcome(job_id)
+        if outcome is not None:
+            return JobStatus(JobState(outcome.state), outcome.state, message=outcome.message)
+        if self._runner.is_running(job_id):
+            return JobStatus(JobState.RUNNING, JobState.RUNNING.value)
+        lock = self._store.run_lock(job_id)
+        if not lock.acquire():
+            return JobStatus(JobState.RUNNING, JobState.RUNNING.value)
+        lock.release()
+        self._runner.start(job_id)
+        return JobStatus(JobState.QUEUED, JobState.QUEUED.value)
+
+    def _status_or_error(self, job_id: str) -> JobStatus | JobError:
+        try:
+            return self._status(job_id)
+        except JobError as error:
+            return error
+
+    def _result(self, job_id: str) -> FetchedResult:
+        job = self._store.job(job_id)
+        outcome = self._store.outcome(job_id)
+        if outcome is None or outcome.state != JobState.DONE.value:
+            raise ResultUnavailableError(
+                f"Local job {job_id} on {job.backend_name} is not done; wait for it and fetch "
+                "again.",
+                job_id=job_id,
+                backend_name=job.backend_name,
+            )
+        try:
+            result = decode_result(self._store.result(job_id))
+        except FileNotFoundError as error:
+            raise JobNotFoundError(
+                f"The result of local job {job_id} was removed. Submit the job again.",
+                job_id=job_id,
+                backend_name=job.backend_name,
+            ) from error
+        times = JobTimes(job.created, outcome.started, outcome.completed)
+        return FetchedResult(result, job.backend_name, times=times)

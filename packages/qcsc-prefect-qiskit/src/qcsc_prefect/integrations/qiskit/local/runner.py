@@ -1,0 +1,145 @@
+"""Runs local jobs in threads of this process.
+
+Any process may run any stored job: whoever holds the job's lock does. A job whose runner died has
+its lock freed by the operating system, and the next one who asks for it runs it again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
+
+from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.local.store import LocalOutcome
+from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+
+if TYPE_CHECKING:
+    from qiskit.primitives import PrimitiveResult
+    from qiskit.providers import BackendV2
+
+    from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
+
+__all__ = ["LocalRunner", "decode_result", "encode_inputs", "local_backend"]
+
+logger = logging.getLogger(__name__)
+
+#: Simulations at once; each keeps a core busy.
+_MAX_RUNNING = max(2, os.cpu_count() or 1)
+
+_backends: dict[str, BackendV2] = {}
+_backends_lock = threading.Lock()
+
+
+def local_backend(name: str) -> BackendV2:
+    """Return the local backend of a name, made once in this process.
+
+    Args:
+        name: A fake backend such as ``fake_manila``, or ``aer_simulator``.
+
+    Returns:
+        The backend.
+
+    Raises:
+        QiskitRuntimeConfigError: If there is none of this name.
+    """
+    with _backends_lock:
+        if name not in _backends:
+            config = QiskitRuntimeConfig(channel="local", backend_name=name)
+            _backends[name] = config.get_backend()
+        return _backends[name]
+
+
+def encode_inputs(pubs: object) -> bytes:
+    """Encode PUBs as the service receives them: JSON, with circuits as QPY."""
+    return json.dumps(pubs, cls=RuntimeEncoder).encode()
+
+
+def decode_result(content: bytes) -> PrimitiveResult:
+    """Decode a result in the encoding in which the service answers."""
+    result: PrimitiveResult = json.loads(content, cls=RuntimeDecoder)
+    return result
+
+
+class LocalRunner:
+    """Runs the jobs of one store.
+
+    A process that ends waits for the jobs it is running, as it does with the client's own local
+    mode.
+    """
+
+    def __init__(self, store: LocalJobStore) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="qcsc-local-job")
+        self._taken: set[str] = set()
+        self._running: set[str] = set()
+        self._guard = threading.Lock()
+
+    def start(self, job_id: str) -> None:
+        """See to it that somebody runs the job; returns at once.
+
+        Does nothing where the job has ended, or where this process or another one runs it.
+        """
+        with self._guard:
+            if job_id in self._taken:
+                return
+            self._taken.add(job_id)
+        self._threads.submit(self._run, job_id)
+
+    def is_running(self, job_id: str) -> bool:
+        """Whether this process is running the job now; False while it waits for its turn."""
+        with self._guard:
+            return job_id in self._running
+
+    def _run(self, job_id: str) -> None:
+        lock = self._store.run_lock(job_id)
+        try:
+            if not lock.acquire():
+                return
+            with self._guard:
+                self._running.add(job_id)
+            if self._store.outcome(job_id) is None:
+                _run_to_outcome(self._store, self._store.job(job_id))
+        except OSError:
+            logger.exception("Local job %s could not be run; its inputs are kept", job_id)
+        finally:
+            lock.release()
+            with self._guard:
+                self._taken.discard(job_id)
+                self._running.discard(job_id)
+
+
+def _run_to_outcome(store: LocalJobStore, job: LocalJob) -> None:
+    started = datetime.now(UTC)
+    try:
+        content = _run_primitive(job, store.inputs(job.job_id))
+    except OSError:
+        raise  # the disk, not the job: it can be run again
+    except Exception as error:  # noqa: BLE001 - the program is the user's; its failure is the outcome
+        message = f"{type(error).__name__}: {error}"
+        logger.warning("Local job %s failed: %s", job.job_id, message)
+        store.finish(
+            job.job_id,
+            LocalOutcome(
+                state="ERROR", started=started, completed=datetime.now(UTC), message=message
+            ),
+        )
+        return
+    store.finish(
+        job.job_id,
+        LocalOutcome(state="DONE", started=started, completed=datetime.now(UTC)),
+        content,
+    )
+
+
+def _run_primitive(job: LocalJob, encoded_inputs: bytes) -> bytes:
+    pubs = [tuple(pub) for pub in json.loads(encoded_inputs, cls=RuntimeDecoder)]
+    primitive = create_primitive(job.primitive, local_backend(job.backend_name), job.options)
+    result = primitive.run(pubs, shots=job.shots, precision=job.precision).result()
+    return json.dumps(result, cls=RuntimeEncoder).encode()

@@ -1,0 +1,90 @@
+"""A lock between processes that the operating system frees when its holder dies.
+
+Built on ``flock``: it holds on one machine, or on a shared file system whose ``flock`` works. A
+holder that is killed frees it at once, because the kernel closes its files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+__all__ = ["ProcessLock", "hold_lock"]
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.25
+
+
+class ProcessLock:
+    """An exclusive lock on one file; each instance is one holder.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "lock"
+        >>> first, second = ProcessLock(path), ProcessLock(path)
+        >>> first.acquire(), second.acquire()
+        (True, False)
+        >>> first.release()
+        >>> second.acquire()
+        True
+        >>> second.release()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free, without waiting.
+
+        Returns:
+            Whether this instance holds it now.
+        """
+        if self._descriptor is not None:
+            return True
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Free the lock; does nothing where it is not held."""
+        if self._descriptor is not None:
+            # The file stays: whoever removed it could split the waiters over two files.
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+@asynccontextmanager
+async def hold_lock(folder: Path, key: str) -> AsyncIterator[None]:
+    """Wait for the lock of a key, and hold it inside the block.
+
+    Args:
+        folder: Where the lock files lie.
+        key: What is locked; it may hold any character.
+    """
+    lock = ProcessLock(folder / hashlib.sha256(key.encode()).hexdigest())
+    pause = _FIRST_PAUSE
+    while not lock.acquire():
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,86 @@
+"""What a caller may hand over as ``pubs``, turned into a list of native PUBs.
+
+The primitives take an iterable of PUB-like objects. People also pass a generator, or one bare
+circuit; and a list of PUBs may arrive wrapped in an annotation that keeps Prefect from walking it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from prefect.utilities.annotations import BaseAnnotation
+
+from qcsc_prefect.core.errors import InputError
+
+if TYPE_CHECKING:
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+__all__ = ["PrimitiveName", "Pub", "coerce_pubs", "collect_pubs"]
+
+PrimitiveName = Literal["sampler", "estimator"]
+Pub: TypeAlias = "SamplerPub | EstimatorPub"
+
+
+def collect_pubs(pubs: object) -> list[object]:
+    """Return the PUB-like objects as a list, so that they can be read more than once.
+
+    Args:
+        pubs: An iterable of PUB-like objects, a generator too; or one bare circuit or coerced PUB.
+
+    Returns:
+        The PUB-like objects, untouched.
+
+    Raises:
+        InputError: If there is nothing to iterate over, or no PUB in it.
+    """
+    from qiskit.circuit import QuantumCircuit
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+    while isinstance(pubs, BaseAnnotation):
+        pubs = pubs.unwrap()
+    if isinstance(pubs, (QuantumCircuit, SamplerPub, EstimatorPub)):
+        return [pubs]
+    if isinstance(pubs, (str, bytes, Mapping)) or not isinstance(pubs, Iterable):
+        raise InputError(
+            f"pubs refused: expected an iterable of PUBs, got {type(pubs).__name__}. "
+            "Pass a list such as [(circuit, parameter_values)].",
+            path="pubs",
+        )
+    collected = list(pubs)
+    if not collected:
+        raise InputError("pubs refused: the iterable holds no PUB.", path="pubs")
+    return collected
+
+
+def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
+    """Turn PUB-like objects into the primitive's native PUBs.
+
+    Args:
+        pubs: As for `collect_pubs`.
+        primitive: Which primitive the PUBs are for.
+
+    Returns:
+        Native PUBs, without the shots or the precision of the call.
+
+    Raises:
+        InputError: If one of them is no PUB of this primitive; ``path`` says which.
+    """
+    from qiskit.exceptions import QiskitError
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+    pub_type = SamplerPub if primitive == "sampler" else EstimatorPub
+    coerced: list[Pub] = []
+    for index, pub in enumerate(collect_pubs(pubs)):
+        try:
+            coerced.append(pub_type.coerce(pub))
+        except (QiskitError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+            path = f"pubs[{index}]"
+            raise InputError(
+                f"{path} refused: {type(pub).__name__} is no PUB of the {primitive}: {error}",
+                path=path,
+            ) from error
+    return coerced

@@ -1,0 +1,21 @@
+"""How outputs of tasks are stored: Prefect's serializer and records, archives in files.
+
+Importing this package registers the serializer ``qcsc/primitive-result`` with Prefect. Numpy,
+Qiskit and zstd are imported when the first result is written or read.
+"""
+
+from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
+
+from .records import StoredResult, aread_result_record, awrite_result_record
+from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
+
+__all__ = [
+    "SERIALIZER_TYPE",
+    "PrimitiveResultSerializer",
+    "StoredResult",
+    "aread_result_record",
+    "awrite_result_record",
+    "describe_result",
+    "load_result",
+    "save_result",
+]

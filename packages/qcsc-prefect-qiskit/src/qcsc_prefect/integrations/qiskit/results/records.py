@@ -1,0 +1,273 @@
+"""Prefect's result records, read and written beside the event loop.
+
+Prefect serializes on the event loop, which stands still for most of a second over 50 MB, and
+reads a record with whatever serializer the *record* names, pickle too. The two functions here
+write and read the same records, under the same keys, so that either side finds what the other
+wrote; but they work in a thread and in short pieces, write local files atomically, and read no
+record but the serializer's own.
+
+A record is the JSON text ``{"metadata":{...},"result":"<base64>"}``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from prefect.filesystems import LocalFileSystem, NullFileSystem, WritableFileSystem
+from prefect.logging import get_logger
+from prefect.results import aget_default_result_storage
+
+from qcsc_prefect.core.container_file import write_chunks_atomically
+from qcsc_prefect.core.errors import DamagedRecordError, RecordError
+
+from ..blocking_calls import run_blocking
+from .encoding import decode_output, encode_output
+from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefect.results import ResultStore
+
+__all__ = ["StoredResult", "aread_result_record", "awrite_result_record"]
+
+_logger = get_logger("qcsc.results")
+
+_BEFORE_METADATA: Final = b'{"metadata":'
+_BEFORE_RESULT: Final = b',"result":"'
+_AFTER_RESULT: Final = b'"}'
+# Prefect's metadata takes a few hundred bytes; a storage key adds a path.
+_LONGEST_METADATA: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What a record held.
+
+    Attributes:
+        output: The stored output; None is a possible output.
+        expiration: When the record stops being valid, or None.
+    """
+
+    output: object
+    expiration: datetime | None
+
+
+class _Serializer(msgspec.Struct):
+    type: str
+
+
+class _Metadata(msgspec.Struct):
+    serializer: _Serializer
+    expiration: datetime | None = None
+    storage_key: str | None = None
+
+
+class _Record(msgspec.Struct):
+    metadata: _Metadata
+    result: str
+
+
+async def awrite_result_record(
+    store: ResultStore, key: str, output: object, expiration: datetime | None = None
+) -> None:
+    """Write an output as the record that Prefect would write for it.
+
+    The event loop goes on meanwhile. On Prefect's local file system the record appears whole or
+    not at all; on other storage as its block writes.
+
+    Args:
+        store: Where to: a task's result store, ``get_result_store()``, or one of your own.
+        key: The record's key, as a cache policy would compute it.
+        output: What to store; see `PrimitiveResultSerializer`.
+        expiration: When the record stops being valid, with its time zone; None for never.
+
+    Raises:
+        UnsupportedTypeError: The output, or a value inside it, has no place in a record; nothing
+            is written.
+        ValueError: The key leaves the storage's folder.
+        OSError: A local record cannot be written. Storage of other kinds raises errors of its own.
+    """
+    storage = await _storage_of(store)
+    own_store = store.model_copy(
+        update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
+    )
+    record = own_store.create_result_record(
+        None,
+        key=key,
+        expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
+    )
+    metadata = record.metadata
+    storage_key = metadata.storage_key or key
+    metadata_storage = _separate_metadata_storage(store)
+    if metadata_storage is None:
+        await _write(storage, storage_key, output, metadata.dump_bytes())
+    else:
+        await _write(storage, storage_key, output, None)
+        await _call(metadata_storage, "write_path", key, metadata.dump_bytes())
+
+
+async def aread_result_record(store: ResultStore, key: str) -> StoredResult | None:
+    """Read the output that lies under a key, or None where there is none that can be used.
+
+    A record that is absent or expired is a miss. So is one that is damaged, was written by a
+    newer release, by another serializer, or holds a type that is not installed; a warning then
+    says so. The event loop goes on meanwhile, and nothing that the record names is executed.
+
+    Args:
+        store: Where from: a task's result store, ``get_result_store()``, or one of your own.
+        key: The record's key.
+
+    Returns:
+        The output with its expiration, or None. The output is this caller's own: nobody else
+        holds the same object.
+    """
+    storage = await _storage_of(store)
+    metadata_storage = _separate_metadata_storage(store)
+    try:
+        if metadata_storage is None:
+            content = await _read(storage, key)
+            return None if content is None else await run_blocking(_decode_record, content)
+        packed_metadata = await _read(metadata_storage, key)
+        if packed_metadata is None:
+            return None
+        metadata = _checked_metadata(packed_metadata)
+        if _is_expired(metadata):
+            return None
+        content = await _read(storage, metadata.storage_key or key)
+        if content is None:
+            return None
+        output = await run_blocking(decode_output, content)
+    except RecordError as exc:
+        _logger.warning("The stored result under the key %s is not used: %s", key, exc)
+        return None
+    return StoredResult(output, metadata.expiration)
+
+
+def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
+    """The record of an output, in chunks, with Prefect's metadata as JSON text."""
+    yield _BEFORE_METADATA + metadata + _BEFORE_RESULT
+    yield from encode_output(output)
+    yield _AFTER_RESULT
+
+
+def _decode_record(content: bytes) -> StoredResult | None:
+    metadata, text = _split_record(content)
+    if _is_expired(metadata):
+        return None
+    return StoredResult(decode_output(text), metadata.expiration)
+
+
+def _split_record(content: bytes) -> tuple[_Metadata, bytes | memoryview]:
+    """The metadata, and the text of the result without a copy where Prefect laid it out."""
+    start = content.find(_BEFORE_RESULT, 0, _LONGEST_METADATA)
+    if content.startswith(_BEFORE_METADATA) and content.endswith(_AFTER_RESULT) and start > 0:
+        metadata = _checked_metadata(content[len(_BEFORE_METADATA) : start])
+        text = memoryview(content)[start + len(_BEFORE_RESULT) : -len(_AFTER_RESULT)]
+        return metadata, text
+    try:
+        record = msgspec.json.decode(content, type=_Record)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise DamagedRecordError(f"This is no record of a result: {exc}.") from exc
+    _refuse_other_serializer(record.metadata)
+    return record.metadata, record.result.encode()
+
+
+def _checked_metadata(packed: bytes) -> _Metadata:
+    try:
+        metadata = msgspec.json.decode(packed, type=_Metadata)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise DamagedRecordError(f"The record's metadata cannot be read: {exc}.") from exc
+    _refuse_other_serializer(metadata)
+    return metadata
+
+
+def _refuse_other_serializer(metadata: _Metadata) -> None:
+    if metadata.serializer.type != SERIALIZER_TYPE:
+        raise RecordError(
+            f"It was written with the serializer {metadata.serializer.type!r} instead of "
+            f"{SERIALIZER_TYPE!r}, and reading it might run code."
+        )
+
+
+def _is_expired(metadata: _Metadata) -> bool:
+    expiration = metadata.expiration
+    if expiration is None:
+        return False
+    if expiration.tzinfo is None:
+        expiration = expiration.replace(tzinfo=UTC)
+    return expiration <= datetime.now(UTC)
+
+
+async def _storage_of(store: ResultStore) -> WritableFileSystem:
+    return store.result_storage or await aget_default_result_storage()
+
+
+def _separate_metadata_storage(store: ResultStore) -> WritableFileSystem | None:
+    # A flow's own store has the null file system there, which keeps nothing.
+    storage = store.metadata_storage
+    return None if storage is None or isinstance(storage, NullFileSystem) else storage
+
+
+def _local_path(storage: WritableFileSystem, key: str) -> Path | None:
+    """The path under which Prefect's local file system keeps a key; None for other storage."""
+    # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
+    if type(storage) is not LocalFileSystem:
+        return None
+    return Path(storage._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
+
+
+async def _write(
+    storage: WritableFileSystem, key: str, output: object, metadata: bytes | None
+) -> None:
+    chunks = encode_output(output) if metadata is None else encode_record(output, metadata)
+    path = _local_path(storage, key)
+    if path is None:
+        await _call(storage, "write_path", key, await run_blocking(_joined, chunks))
+    else:
+        await run_blocking(write_chunks_atomically, path, chunks, durable=False)
+
+
+def _joined(chunks: Iterator[bytes]) -> bytes:
+    # b"".join would hold the interpreter's lock for a quarter of a second over 100 MB.
+    joined = io.BytesIO()
+    for chunk in chunks:
+        joined.write(chunk)
+    return joined.getvalue()
+
+
+async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
+    path = _local_path(storage, key)
+    if path is not None:
+        return await run_blocking(_read_file, path)
+    try:
+        content = await _call(storage, "read_path", key)
+    except Exception as exc:  # noqa: BLE001
+        # Each kind of storage says in its own way that a key is absent; Prefect, too, takes
+        # every error for that.
+        _logger.info("No stored result under the key %s: %r", key, exc)
+        return None
+    if not isinstance(content, bytes):
+        raise DamagedRecordError(f"The storage gave a {type(content).__name__} instead of bytes.")
+    return content
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise RecordError(f"{path} cannot be read: {exc.strerror}.") from exc
+
+
+async def _call(storage: WritableFileSystem, method: str, *arguments: object) -> object:
+    """Call a method of a storage block, which is a coroutine function in some and not in others."""
+    outcome = getattr(storage, method)(*arguments)
+    return await outcome if inspect.isawaitable(outcome) else outcome

@@ -1,0 +1,56 @@
+"""Finds the configuration that a call means: a saved block by its name, or one given inline."""
+
+from __future__ import annotations
+
+from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+
+__all__ = ["require_one_config", "resolve_config"]
+
+
+def require_one_config(
+    runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
+) -> None:
+    """Refuse a call that names no configuration, or two.
+
+    Args:
+        runtime_block_name: Name of a saved block.
+        runtime_config: Inline configuration.
+
+    Raises:
+        ConfigurationError: If both or neither is given; it is a ``ValueError`` too.
+    """
+    if (runtime_block_name is None) == (runtime_config is None):
+        given = "neither" if runtime_config is None else "both"
+        raise ConfigurationError(
+            f"Exactly one of runtime_block_name and runtime_config is needed; {given} was given. "
+            "Pass the name of a saved QiskitRuntimeConfig block, or a QiskitRuntimeConfig."
+        )
+
+
+async def resolve_config(
+    runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
+) -> QiskitRuntimeConfig:
+    """Return the configuration of a call, loading the block where it is named.
+
+    Args:
+        runtime_block_name: Name of a saved block.
+        runtime_config: Inline configuration.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigurationError: If both or neither is given, or there is no block of that name.
+    """
+    require_one_config(runtime_block_name, runtime_config)
+    if runtime_config is not None:
+        return runtime_config
+    assert runtime_block_name is not None  # noqa: S101 - for the type checker; checked above
+    try:
+        return await QiskitRuntimeConfig.aload(runtime_block_name)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
+            "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
+        ) from error

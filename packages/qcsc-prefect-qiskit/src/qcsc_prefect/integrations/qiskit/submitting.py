@@ -1,0 +1,227 @@
+"""The body of the submit tasks: from a call's arguments to a job reference."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.cache import (
+    qiskit_estimator_submit_cache_key,
+    qiskit_sampler_submit_cache_key,
+)
+from qcsc_prefect.integrations.qiskit.input_digest import (
+    build_qiskit_estimator_input_digest,
+    build_qiskit_sampler_input_digest,
+)
+from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.submission import Submission, SubmissionIdentity, Submitter
+from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+
+__all__ = [
+    "DEFAULT_VISIBILITY_DELAY",
+    "JobArguments",
+    "SubmitCache",
+    "submission_tag",
+    "submit_job",
+]
+
+#: Seconds after which the service's search is taken to show a new job for certain.
+DEFAULT_VISIBILITY_DELAY = 30.0
+#: Limits that the service puts on the tags of a job.
+_MAX_TAGS = 8
+_MAX_TAG_LENGTH = 86
+
+
+@dataclass(frozen=True)
+class JobArguments:
+    """What a call says about the job, in the names of the tasks' parameters."""
+
+    primitive: PrimitiveName
+    pubs: object
+    runtime_block_name: str | None
+    runtime_config: QiskitRuntimeConfig | None
+    shots: int | None
+    precision: float | None
+    options: Mapping[str, object] | None
+    input_digest: str | None
+    backend_name: str | None = None
+
+
+@dataclass(frozen=True)
+class SubmitCache:
+    """How a call asks for its job to be submitted once.
+
+    Attributes:
+        scope: Scope of the digest, where it is computed here.
+        namespace: Namespace of the digest, where it is computed here.
+        lifetime: How old an earlier job may be; None for any age.
+        visibility_delay: Seconds until the service's search shows a new job for certain.
+    """
+
+    scope: str = "flow"
+    namespace: str | None = None
+    lifetime: timedelta | None = None
+    visibility_delay: float = DEFAULT_VISIBILITY_DELAY
+
+
+async def submit_job(arguments: JobArguments, cache: SubmitCache | None) -> Submission:
+    """Submit the job that a call describes.
+
+    Args:
+        arguments: The call.
+        cache: How to submit it once; None to submit without asking.
+
+    Returns:
+        The submitted job, and whether it had been submitted before.
+
+    Raises:
+        ConfigurationError: If the configuration cannot be used.
+        InputError: If a PUB, an option or a tag is refused; nothing was sent.
+        SubmissionError: If the service refused the job.
+    """
+    config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
+    request = await run_blocking(_job_request, arguments, config)
+    service = await open_job_service(config)
+    logger = run_logger()
+    submitter = Submitter(service, logger, runtime_block_name=arguments.runtime_block_name)
+    if cache is None:
+        _refuse_bad_tags(request.tags)
+        return await submitter.submit(request, input_digest=arguments.input_digest)
+    identity = await run_blocking(_identity, arguments, request, config, cache)
+    request = _with_tag(request, identity.tag)
+    _refuse_bad_tags(request.tags)
+    return await submitter.submit_once(
+        request, identity, SubmissionLedger.current(logger), refresh=refresh_requested()
+    )
+
+
+def submission_tag(primitive: PrimitiveName, input_digest: str) -> str:
+    """Return the tag under which the service lists the jobs of an input.
+
+    Args:
+        primitive: Which primitive.
+        input_digest: Digest of the input.
+
+    Returns:
+        77 characters, within the service's limit of 86.
+
+    Example:
+        >>> len(submission_tag("estimator", "qiskit-estimator-input-" + 64 * "0"))
+        77
+    """
+    return f"qcsc-prefect-{hashlib.sha256(f'{primitive} {input_digest}'.encode()).hexdigest()}"
+
+
+def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
+    backend_name = config.backend_name or arguments.backend_name
+    if backend_name is None:
+        raise ConfigurationError(
+            f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
+            "backend. Set its backend_name."
+        )
+    options = dict(arguments.options or {})
+    return JobRequest(
+        primitive=arguments.primitive,
+        pubs=coerce_pubs(arguments.pubs, arguments.primitive),
+        backend_name=backend_name,
+        shots=arguments.shots,
+        precision=arguments.precision,
+        options=options,
+        tags=_own_tags(options),
+    )
+
+
+def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
+    environment = options.get("environment") or {}
+    tags = environment.get("job_tags") if isinstance(environment, dict) else None
+    if tags is None:
+        return ()
+    if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
+        path = "options.environment.job_tags"
+        raise InputError(f"{path} refused: expected a list of strings.", path=path)
+    return tuple(tags)
+
+
+def _with_tag(request: JobRequest, tag: str) -> JobRequest:
+    return JobRequest(
+        primitive=request.primitive,
+        pubs=request.pubs,
+        backend_name=request.backend_name,
+        shots=request.shots,
+        precision=request.precision,
+        options=request.options,
+        tags=(*request.tags, tag),
+    )
+
+
+def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
+    path = "options.environment.job_tags"
+    if len(tags) > _MAX_TAGS:
+        raise InputError(
+            f"{path} refused: with the tag of the input there are {len(tags)} tags, and the "
+            f"service takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
+            path=path,
+        )
+    for index, tag in enumerate(tags):
+        if len(tag) > _MAX_TAG_LENGTH:
+            raise InputError(
+                f"{path}[{index}] refused: {len(tag)} characters, and the service takes "
+                f"{_MAX_TAG_LENGTH}.",
+                path=f"{path}[{index}]",
+            )
+
+
+def _identity(
+    arguments: JobArguments, request: JobRequest, config: QiskitRuntimeConfig, cache: SubmitCache
+) -> SubmissionIdentity:
+    digest = arguments.input_digest or _input_digest(arguments, request, cache)
+    build_key = (
+        qiskit_sampler_submit_cache_key
+        if arguments.primitive == "sampler"
+        else qiskit_estimator_submit_cache_key
+    )
+    key = build_key(None, {"input_digest": digest, "runtime_config": config})
+    assert key is not None  # noqa: S101 - there is a digest to key on
+    return SubmissionIdentity(
+        key=key,
+        tag=submission_tag(arguments.primitive, digest),
+        input_digest=digest,
+        lifetime=cache.lifetime,
+        visibility_delay=cache.visibility_delay,
+    )
+
+
+def _input_digest(arguments: JobArguments, request: JobRequest, cache: SubmitCache) -> str:
+    if arguments.primitive == "sampler":
+        return build_qiskit_sampler_input_digest(
+            request.pubs,
+            backend_name=request.backend_name,
+            runtime_block_name=arguments.runtime_block_name,
+            shots=request.shots,
+            options=arguments.options,
+            cache_scope=cache.scope,
+            cache_namespace=cache.namespace,
+        )
+    return build_qiskit_estimator_input_digest(
+        request.pubs,
+        backend_name=request.backend_name,
+        runtime_block_name=arguments.runtime_block_name,
+        precision=request.precision,
+        options=arguments.options,
+        cache_scope=cache.scope,
+        cache_namespace=cache.namespace,
+    )

@@ -1,0 +1,88 @@
+"""Runs an emulated service until it is interrupted: ``python -m`` with the name of this package."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+import msgspec
+
+from .service import EmulatedService
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        arguments: The arguments of the command line; by default those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    service = EmulatedService(
+        backends=dict(options.backend or [("fake_manila", "fake_manila")]),
+        seed=options.seed,
+        noise=options.noise,
+        queued_seconds=options.queued,
+        running_seconds=options.running,
+        port=options.port,
+    )
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with service:
+        text = _as_json(service) if options.json else _as_text(service)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        stopped.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qcsc_prefect.integrations.qiskit.testing",
+        description="Emulate the quantum service on the loopback interface.",
+    )
+    parser.add_argument(
+        "--backend",
+        action="append",
+        type=_backend,
+        metavar="NAME[=DEVICE]",
+        help="a backend, by the name of a recorded device (default: fake_manila), or under "
+        "another name; can be given several times",
+    )
+    parser.add_argument("--port", type=int, default=0, help="the port (default: a free one)")
+    parser.add_argument("--seed", type=int, help="a seed, for equal samples from equal jobs")
+    parser.add_argument("--noise", action="store_true", help="simulate the recorded noise")
+    parser.add_argument("--queued", type=float, default=0.0, help="seconds each job is queued")
+    parser.add_argument("--running", type=float, default=0.0, help="least seconds each job runs")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    return parser
+
+
+def _backend(text: str) -> tuple[str, str]:
+    name, _, device = text.partition("=")
+    return name, device or name
+
+
+def _as_json(service: EmulatedService) -> str:
+    return msgspec.json.encode(service.description).decode()
+
+
+def _as_text(service: EmulatedService) -> str:
+    fields = service.runtime_config_fields()
+    return "\n".join(
+        [
+            f"Emulated service at {service.root_url}; stop it with Ctrl-C.",
+            "",
+            "Set in the environment of the client:",
+            *(f"  export {name}={value}" for name, value in service.environment.items()),
+            "",
+            "Fields of QiskitRuntimeConfig:",
+            *(f"  {name}={value!r}" for name, value in fields.items()),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,93 @@
+"""The program ``executor``: a quantum program in, its raw arrays out.
+
+The client's newer primitives prepare and post-process on the user's side and submit this program.
+It needs Qiskit Aer, and a client that has the program.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING
+
+from qiskit.exceptions import QiskitError
+
+from .programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
+
+if TYPE_CHECKING:
+    from qiskit.providers import BackendV2
+
+    from .exchange import JSONValue
+    from .programs import Params
+
+_UNREADABLE = (TypeError, ValueError, LookupError, OSError, zlib.error, QiskitError)
+
+
+def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
+    """Run a quantum program.
+
+    Args:
+        params: The parameters as they were posted.
+        simulator: What runs the circuits.
+        seed: The seed.
+
+    Returns:
+        The encoded result, in the schema version of the parameters.
+
+    Raises:
+        ProgramFailedError: The parameters cannot be read, the simulator refused them, or what is
+            needed is not installed.
+    """
+    try:
+        from ibm_quantum_schemas.common import (  # type: ignore[import-untyped]
+            CompressedTensorModel,
+        )
+        from qiskit_ibm_runtime.decoders.executor.decoder import AVAILABLE_DECODERS
+        from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import (
+            run_quantum_program,
+        )
+        from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
+        from qiskit_ibm_runtime.quantum_program.params_converters import (
+            QUANTUM_PROGRAM_PARAMS_CONVERTERS,
+        )
+        from samplomatic.quantum_program import SamplexItem
+    except ImportError as error:
+        raise ProgramFailedError(
+            EXECUTION_FAILED, f"The emulator cannot run executor programs here: {error}"
+        ) from error
+    try:
+        version = params["schema_version"]
+        converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS[version]
+        _, result_model = AVAILABLE_DECODERS[version]
+        program, _ = converter.decoder(converter.model.model_validate_json(json.dumps(params)))
+        for item in program.items:
+            if isinstance(item, SamplexItem):
+                item.samplex.finalize()
+    except _UNREADABLE as error:
+        raise ProgramFailedError(BAD_INPUT, f"The parameters cannot be read: {error}") from error
+    try:
+        items = run_quantum_program(simulator, program, SimulatorOptions(seed_simulator=seed))
+        result = result_model(
+            data=[
+                {
+                    "results": {
+                        name: CompressedTensorModel.from_numpy(item[name]) for name in item
+                    },
+                    "metadata": {},
+                }
+                for item in items
+            ],
+            metadata={"chunk_timing": []},
+            **_passed_through(params),
+        )
+    except (ImportError, TypeError, ValueError, QiskitError) as error:
+        raise ProgramFailedError(EXECUTION_FAILED, str(error)) from error
+    return str(result.model_dump_json())
+
+
+def _passed_through(params: Params) -> dict[str, JSONValue]:
+    # The service hands both back without looking at them, so they need not be decoded.
+    posted = params["quantum_program"]
+    if not isinstance(posted, dict):
+        return {}
+    return {name: posted.get(name) for name in ("passthrough_data", "semantic_role")}

@@ -1,0 +1,91 @@
+"""Which request meets which of the injected faults."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .faults import Fault, FaultInjector, FaultKind
+
+if TYPE_CHECKING:
+    from .exchange import Endpoint
+    from .jobs import JobEnd
+
+
+class Faults(FaultInjector):
+    """The faults of one emulated service; every method can be called from any thread.
+
+    Example:
+        >>> from qcsc_prefect.integrations.qiskit.testing import Faults
+        >>> faults = Faults()
+        >>> faults.answer("job", status=503, times=2)
+        >>> faults.close("submit", when="after")
+        >>> [(fault.kind.value, fault.times) for fault in faults.pending]
+        [('status', 2), ('close', 1)]
+        >>> faults.clear()
+    """
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._ends: list[JobEnd] = []
+        self._visibility_delay = 0.0
+        self._lock = threading.Lock()
+
+    def hide_new_jobs(self, seconds: float) -> None:
+        """Keep jobs out of the search until they are this old; by their id they are found."""
+        with self._lock:
+            self._visibility_delay = seconds
+
+    def clear(self) -> None:
+        """Take all faults back."""
+        with self._lock:
+            self._faults.clear()
+            self._ends.clear()
+            self._visibility_delay = 0.0
+
+    @property
+    def pending(self) -> tuple[Fault, ...]:
+        """The faults that wait for requests, in the order in which they strike."""
+        with self._lock:
+            return tuple(self._faults)
+
+    @property
+    def visibility_delay(self) -> float:
+        """How old a job must be to be found by the search, in seconds."""
+        with self._lock:
+            return self._visibility_delay
+
+    def next_job_end(self) -> JobEnd | None:
+        """Take the end that was planned for the next job, or None."""
+        with self._lock:
+            return self._ends.pop(0) if self._ends else None
+
+    def strike(self, endpoint: Endpoint) -> list[Fault]:
+        """Take the faults that the next request of an endpoint meets: delays and one other."""
+        delays: list[Fault] = []
+        others: list[Fault] = []
+        remaining: list[Fault] = []
+        with self._lock:
+            for fault in self._faults:
+                struck = delays if fault.kind is FaultKind.DELAY else others
+                if fault.endpoint not in (None, endpoint) or (struck is others and others):
+                    remaining.append(fault)
+                    continue
+                struck.append(fault)
+                if fault.times is None:
+                    remaining.append(fault)
+                elif fault.times > 1:
+                    remaining.append(replace(fault, times=fault.times - 1))
+            self._faults = remaining
+        return delays + others
+
+    def inject(self, fault: Fault) -> None:
+        """Let a fault wait for its requests."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def plan_ends(self, ends: list[JobEnd]) -> None:
+        """Let the next jobs end so, one after the other."""
+        with self._lock:
+            self._ends += ends

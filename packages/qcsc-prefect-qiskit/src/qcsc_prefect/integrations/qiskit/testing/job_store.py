@@ -1,0 +1,130 @@
+"""Keeps the submitted jobs and runs their programs in worker threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from .jobs import FINAL_STATES, Job, JobEnd, JobState, Schedule
+from .programs import ProgramFailedError
+
+if TYPE_CHECKING:
+    from .jobs import Submission
+    from .runner import Simulation
+
+logger = logging.getLogger(__name__)
+
+INTERNAL_ERROR = 1000
+"""The service's code for an error of its own."""
+
+
+class JobStore:
+    """Every job of one emulated service, in memory only.
+
+    Args:
+        simulation: How programs are simulated.
+        schedule: How long jobs stay in their first two states.
+        workers: How many threads run programs.
+    """
+
+    def __init__(self, simulation: Simulation, schedule: Schedule, workers: int) -> None:
+        self.schedule = schedule
+        self._simulation = simulation
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="emulated-qpu")
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, submission: Submission, end: JobEnd | None = None) -> Job:
+        """Create a job and start its program.
+
+        Args:
+            submission: What was posted.
+            end: How the job ends without running its program, or None to run it.
+        """
+        job = Job(submission, self.schedule, end or JobEnd())
+        with self._lock:
+            self._jobs[job.id] = job
+        if end is None:
+            running = self._workers.submit(self._run, job)
+            running.add_done_callback(lambda finished: _fail_after_crash(job, finished))
+        else:
+            job.finish(end.reason or "")
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """Return the job with this id, or None."""
+        with self._lock:
+            return self._jobs.get(job_id)
+
+    def all(self) -> list[Job]:
+        """Return all jobs, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a job; return False where it had already ended."""
+        with self._lock:
+            if job.state in FINAL_STATES:
+                return False
+            job.cancel()
+            return True
+
+    def delete(self, job: Job) -> None:
+        """Forget a job."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+
+    def take_output(self, job: Job) -> str | None:
+        """Return what a finished job has to download, or None.
+
+        The result of a private job is handed out once, that of any other as often as asked for.
+        """
+        with self._lock:
+            output = job.output
+            if output is None or (job.submission.private and job.result_reads):
+                return None
+            job.result_reads += 1
+            return output
+
+    def release(self, job_id: str | None = None) -> None:
+        """Let one job, or all jobs there are, end as soon as their programs have run."""
+        for job in self.all():
+            if job_id in (None, job.id):
+                job.release()
+
+    def queue(self, backend_name: str) -> list[Job]:
+        """Return the jobs that wait for a backend, the oldest first."""
+        return [
+            job
+            for job in self.all()
+            if job.submission.backend.name == backend_name and job.state == JobState.QUEUED
+        ]
+
+    def close(self) -> None:
+        """Start no further program; one that is being simulated runs to its end."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, job: Job) -> None:
+        submission = job.submission
+        if job.state in FINAL_STATES:
+            return
+        try:
+            output = self._simulation.run(submission.program, submission.params, submission.backend)
+        except ProgramFailedError as failure:
+            end = JobEnd(JobState.FAILED, failure.message, failure.code)
+            job.finish(failure.message, end)
+        else:
+            job.finish(output)
+
+
+def _fail_after_crash(job: Job, finished: Future[None]) -> None:
+    """Let a job fail whose program ended with an error that nobody foresaw."""
+    if finished.cancelled():
+        return
+    error = finished.exception()
+    if error is not None:
+        logger.error("The simulation of job %s crashed.", job.id, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        job.finish(reason, JobEnd(JobState.FAILED, reason, INTERNAL_ERROR))

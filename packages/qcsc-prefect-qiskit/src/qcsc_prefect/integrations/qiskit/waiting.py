@@ -1,0 +1,196 @@
+"""Waits for jobs: one poller for all jobs of a service, not a thread for each.
+
+The pause between two looks at a job grows with the time it has been waited for, so that a job
+which ends in a second is noticed at once and one that queues for hours costs almost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.core.errors import JobError, JobWaitTimeoutError, ResultUnavailableError
+from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobService, JobStatus
+
+__all__ = ["JobWatcher", "WaitLimits", "watcher_for"]
+
+
+@dataclass(frozen=True)
+class WaitLimits:
+    """How patiently a job is waited for; all in seconds.
+
+    Attributes:
+        max_wait: Longest wait for one job; None for no limit.
+        first_pause: Pause after the first look.
+        longest_pause: What the pause grows to.
+        growth: Share of the time waited so far that the next pause takes.
+        outage: How long the service may fail to answer before the wait is given up.
+        unknown_state: How long a job may stand in a state that this release does not know.
+    """
+
+    max_wait: float | None = None
+    first_pause: float = 0.1
+    longest_pause: float = 30.0
+    growth: float = 0.2
+    outage: float = 300.0
+    unknown_state: float = 600.0
+
+
+@dataclass(eq=False)
+class _WaitedFor:
+    job_id: str
+    limits: WaitLimits
+    on_change: Callable[[JobStatus, float], None]
+    done: asyncio.Future[JobStatus]
+    since: float
+    due: float
+    pause: float = 0.0
+    last: JobStatus | None = None
+    failing_since: float | None = None
+    unknown_since: float | None = None
+
+    def schedule(self, now: float) -> None:
+        waited = now - self.since
+        pause = max(self.limits.first_pause, waited * self.limits.growth)
+        self.pause = min(pause, self.limits.longest_pause)
+        self.due = now + self.pause
+
+    def may_be_looked_at(self, now: float) -> bool:
+        """Whether the job is due, or will be so soon that it can share a request with others."""
+        return self.due - self.pause / 2 <= now
+
+
+@dataclass(eq=False)
+class JobWatcher:
+    """Watches jobs of one service on one event loop."""
+
+    service: JobService
+    _waited_for: set[_WaitedFor] = field(default_factory=set)
+    _poller: asyncio.Task[None] | None = None
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(
+        self, job_id: str, limits: WaitLimits, on_change: Callable[[JobStatus, float], None]
+    ) -> JobStatus:
+        """Wait until a job has ended.
+
+        Args:
+            job_id: The job.
+            limits: How patiently to wait.
+            on_change: Called with the status and the seconds waited whenever the state, or the
+                position in the queue, is another than before.
+
+        Returns:
+            The final status.
+
+        Raises:
+            JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
+            ResultUnavailableError: If the job stays in an unknown state.
+            JobError: If the service does not answer, or does not know the job.
+        """
+        now = time.monotonic()
+        waited_for = _WaitedFor(
+            job_id, limits, on_change, asyncio.get_running_loop().create_future(), now, now
+        )
+        self._waited_for.add(waited_for)
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-watcher")
+        self._wake.set()
+        try:
+            async with asyncio.timeout(limits.max_wait):
+                return await waited_for.done
+        except TimeoutError as error:
+            raise JobWaitTimeoutError(
+                f"Job {job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
+                "Fetch it later with fetch_qiskit_job_result_task by this job id, or wait longer "
+                "with max_wait.",
+                job_id=job_id,
+            ) from error
+        finally:
+            self._waited_for.discard(waited_for)
+
+    async def _poll(self) -> None:
+        try:
+            while self._waited_for:
+                self._wake.clear()
+                now = time.monotonic()
+                next_due = min(waited_for.due for waited_for in self._waited_for)
+                if next_due > now:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), next_due - now)
+                else:
+                    await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
+        except BaseException as error:
+            # Whoever waits must not wait for a poller that is gone.
+            for waited_for in self._waited_for:
+                if not waited_for.done.done():
+                    waited_for.done.set_exception(error)
+            raise
+
+    async def _look(self, jobs: list[_WaitedFor]) -> None:
+        by_id = {waited_for.job_id for waited_for in jobs}
+        answers = await self.service.statuses(sorted(by_id))
+        now = time.monotonic()
+        for waited_for in jobs:
+            if waited_for.done.done():
+                continue
+            answer = answers[waited_for.job_id]
+            if isinstance(answer, JobError):
+                _note_failure(waited_for, answer, now)
+            else:
+                _note_status(waited_for, answer, now)
+            waited_for.schedule(now)
+
+
+def _note_failure(waited_for: _WaitedFor, error: JobError, now: float) -> None:
+    if waited_for.failing_since is None:
+        waited_for.failing_since = now
+    out_of_patience = now - waited_for.failing_since >= waited_for.limits.outage
+    if error.retryable is False or out_of_patience:
+        waited_for.done.set_exception(error)
+
+
+def _note_status(waited_for: _WaitedFor, status: JobStatus, now: float) -> None:
+    waited_for.failing_since = None
+    if status != waited_for.last:
+        waited_for.last = status
+        waited_for.on_change(status, now - waited_for.since)
+    if status.state.is_final:
+        waited_for.done.set_result(status)
+        return
+    if status.state is not JobState.UNKNOWN:
+        waited_for.unknown_since = None
+        return
+    if waited_for.unknown_since is None:
+        waited_for.unknown_since = now
+    if now - waited_for.unknown_since >= waited_for.limits.unknown_state:
+        waited_for.done.set_exception(
+            ResultUnavailableError(
+                f"Job {waited_for.job_id} has been in the state {status.raw_state!r} for "
+                f"{waited_for.limits.unknown_state:g} s, which this release does not know. Look at "
+                "the job on the service's own page, and fetch it again.",
+                job_id=waited_for.job_id,
+            )
+        )
+
+
+_watchers: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, weakref.WeakKeyDictionary[JobService, JobWatcher]
+] = weakref.WeakKeyDictionary()
+
+
+def watcher_for(service: JobService) -> JobWatcher:
+    """Return the watcher of a service on the running event loop."""
+    of_loop = _watchers.setdefault(asyncio.get_running_loop(), weakref.WeakKeyDictionary())
+    if service not in of_loop:
+        of_loop[service] = JobWatcher(service)
+    return of_loop[service]

@@ -1,0 +1,193 @@
+"""The retry condition as Prefect calls it, and what it rests on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobFailedError,
+    JobWaitTimeoutError,
+    ResultUnavailableError,
+    SubmissionUncertainError,
+)
+from qcsc_prefect.core.retry import RetryAnswer, RetryRules
+from qcsc_prefect.integrations.qiskit.client_errors import (
+    NEW_JOB_RULES,
+    QISKIT_RETRY_RULES,
+)
+from qcsc_prefect.integrations.qiskit.retry import (
+    classify_qiskit_error,
+    qiskit_retry_delays,
+    should_retry_qiskit_fetch_failure,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def decides(error: object) -> bool:
+    return should_retry_qiskit_fetch_failure(None, None, SimpleNamespace(data=error))
+
+
+def test_delays_are_those_of_the_reference_and_a_new_list_each_time() -> None:
+    qiskit_retry_delays().append(0)
+    assert qiskit_retry_delays() == [60, 120, 300, 600, 900]
+
+
+def test_prefect_calls_only_plain_functions() -> None:
+    assert inspect.isfunction(should_retry_qiskit_fetch_failure)
+    parameters = list(inspect.signature(should_retry_qiskit_fetch_failure).parameters)
+    assert parameters == ["_task", "_task_run", "state"]
+
+
+@pytest.mark.parametrize("rules", [QISKIT_RETRY_RULES, NEW_JOB_RULES])
+def test_every_type_in_the_table_exists_under_that_name(rules: RetryRules) -> None:
+    for name in [*rules.types, *rules.last_resort_types, *rules.readers]:
+        module, _, qualified_name = name.rpartition(".")
+        kind = getattr(importlib.import_module(module), qualified_name)
+        assert issubclass(kind, BaseException)
+        assert f"{kind.__module__}.{kind.__qualname__}" == name
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ResultUnavailableError("not a result"), True),
+        (JobError("busy", status=503), True),
+        (JobError("maintenance", status=403, service_code=1999), True),
+        (ConnectionResetError(), True),
+        (JobFailedError("failed: timeout 503"), False),
+        (JobError("refused", status=403), False),
+        (ValueError("timeout 503 connection reset"), False),
+        (TypeError(), False),
+        # The caller said how long to wait; repeating the wait is not what was asked for.
+        (JobWaitTimeoutError("not yet"), False),
+        # Asking again could pay twice.
+        (SubmissionUncertainError("lost", status=504), False),
+        (None, False),
+        ("503", False),
+    ],
+)
+def test_what_a_failed_state_holds(error: object, expected: bool) -> None:
+    assert decides(error) is expected
+
+
+def test_it_never_raises() -> None:
+    class HostileError(Exception):
+        @property
+        def response(self) -> object:
+            raise RuntimeError("closed")
+
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert decides(HostileError()) is False
+    assert should_retry_qiskit_fetch_failure(None, None, object()) is False
+
+
+def test_a_mistake_made_while_handling_an_outage_is_a_mistake() -> None:
+    def fetch() -> None:
+        try:
+            socket.create_connection(("127.0.0.1", 1), timeout=5).close()
+        except ConnectionRefusedError as error:
+            error.no_such_attribute  # noqa: B018
+
+    with pytest.raises(AttributeError) as caught:
+        fetch()
+    assert classify_qiskit_error(caught.value).answer is RetryAnswer.DO_NOT
+
+
+def test_importing_it_does_not_import_the_client() -> None:
+    program = (
+        "import sys, qcsc_prefect.integrations.qiskit.retry\n"
+        "print([name for name in ('qiskit_ibm_runtime', 'requests') if name in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+PROGRAM = """
+import asyncio, collections, json, warnings
+from prefect import flow, task
+from prefect.testing.utilities import prefect_test_harness
+from qcsc_prefect.core.errors import JobFailedError, ResultUnavailableError
+from qcsc_prefect.integrations.qiskit.retry import should_retry_qiskit_fetch_failure
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
+from qiskit_ibm_runtime.exceptions import IBMRuntimeError
+
+def outage():
+    try:
+        raise RequestsApiError("the client's words", 502)
+    except RequestsApiError as error:
+        raise IBMRuntimeError("Failed to retrieve job") from None
+
+def refused():
+    raise RequestsApiError("503 timeout", 403)
+
+def damaged():
+    raise ResultUnavailableError("a str is no result")
+
+def failed():
+    raise JobFailedError("the job failed")
+
+def mistaken():
+    raise TypeError("a mistake")
+
+CASES = [outage, refused, damaged, failed, mistaken]
+tries = collections.Counter()
+settings = dict(
+    retries=2, retry_delay_seconds=0, retry_condition_fn=should_retry_qiskit_fetch_failure
+)
+
+@task(**settings)
+def sync_fetch(number):
+    tries["sync " + CASES[number].__name__] += 1
+    CASES[number]()
+
+@task(**settings)
+async def async_fetch(number):
+    tries["async " + CASES[number].__name__] += 1
+    CASES[number]()
+
+@flow
+def sync_flow():
+    for number in range(len(CASES)):
+        sync_fetch(number, return_state=True)
+
+@flow
+async def async_flow():
+    for number in range(len(CASES)):
+        await async_fetch(number, return_state=True)
+
+with prefect_test_harness():
+    sync_flow()
+    asyncio.run(async_flow())
+print("TRIES " + json.dumps(tries))
+"""
+
+
+def test_tries_in_prefects_own_engines(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PREFECT_HOME": str(tmp_path), "PATH": "", "PREFECT_LOGGING_LEVEL": "CRITICAL"},
+        timeout=120,
+    )
+    tries = json.loads(ran.stdout.rpartition("TRIES ")[2])
+    expected = {"outage": 3, "refused": 1, "damaged": 3, "failed": 1, "mistaken": 1}
+    for engine in ("sync", "async"):
+        assert {case: tries[f"{engine} {case}"] for case in expected} == expected

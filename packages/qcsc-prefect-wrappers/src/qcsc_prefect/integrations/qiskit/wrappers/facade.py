@@ -1,0 +1,121 @@
+"""What the sampler's and the estimator's facade share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
+from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from datetime import timedelta
+
+    from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+
+__all__ = ["CacheFlags", "FetchFlags", "PrimitiveFacade", "refuse_flags_without_robust"]
+
+
+@dataclass(frozen=True)
+class CacheFlags:
+    """How a call asks for its job to be submitted once; named as the parameters of ``run``."""
+
+    cache_submit: bool
+    cache_scope: str
+    cache_namespace: str | None
+    cache_expiration: timedelta | None
+    input_digest: str | None
+    visibility_delay: float
+
+
+@dataclass(frozen=True)
+class FetchFlags:
+    """How a call asks for its result; named as the parameters of ``run``."""
+
+    artifact_key: str | None
+    cache_result: bool
+    retry_fetch: bool
+    max_wait: float | None
+    cancel_job_on_cancellation: bool
+
+
+def refuse_flags_without_robust(cache: CacheFlags, fetch: FetchFlags) -> None:
+    """Refuse cache and retry flags on the one-task path, which cannot honour them.
+
+    Raises:
+        ConfigurationError: If one of them is set; it is a ``ValueError`` too.
+    """
+    flags = {
+        "cache_submit": cache.cache_submit,
+        "cache_result": fetch.cache_result,
+        "retry_fetch": fetch.retry_fetch,
+    }
+    given = [name for name, is_set in flags.items() if is_set]
+    if given:
+        raise ConfigurationError(
+            f"robust=False runs submission and fetch in one task, which cannot honour "
+            f"{', '.join(given)}. Leave robust=True, or leave the flags out."
+        )
+
+
+class PrimitiveFacade:
+    """A configuration, default options, and the submit task they are handed to."""
+
+    def __init__(
+        self,
+        *,
+        runtime_block_name: str | None,
+        runtime_config: QiskitRuntimeConfig | None,
+        options: Mapping[str, Any] | None,
+        backend_name: str | None,
+    ) -> None:
+        require_one_config(runtime_block_name, runtime_config)
+        self._runtime_block_name = runtime_block_name
+        self._runtime_config = runtime_config
+        self._options = None if options is None else dict(options)
+        self._backend_name = backend_name
+
+    def _options_of(self, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Options of a call replace the facade's; they are not merged."""
+        return self._options if options is None else dict(options)
+
+    async def _submit(
+        self,
+        submit_task: Callable[..., Coroutine[Any, Any, Mapping[str, Any]]],
+        pubs: object,
+        *,
+        counted: Mapping[str, int | float | None],
+        options: dict[str, Any] | None,
+        cache: CacheFlags,
+        fetch: FetchFlags,
+    ) -> QCSCPrimitiveJob:
+        collected = collect_pubs(pubs)
+        reference = await submit_task(
+            collected,
+            self._runtime_block_name,
+            options=options,
+            runtime_config=self._runtime_config,
+            input_digest=cache.input_digest,
+            cache_submit=cache.cache_submit,
+            cache_scope=cache.cache_scope,
+            cache_namespace=cache.cache_namespace,
+            cache_expiration=cache.cache_expiration,
+            backend_name=self._backend_name,
+            visibility_delay=cache.visibility_delay,
+            **counted,
+        )
+        return QCSCPrimitiveJob(
+            job_reference=reference,
+            runtime_block_name=self._runtime_block_name,
+            runtime_config=self._runtime_config,
+            pubs=collected,
+            options=options,
+            artifact_key=fetch.artifact_key,
+            cache_result=fetch.cache_result,
+            retry_fetch=fetch.retry_fetch,
+            max_wait=fetch.max_wait,
+            cancel_job_on_cancellation=fetch.cancel_job_on_cancellation,
+        )
