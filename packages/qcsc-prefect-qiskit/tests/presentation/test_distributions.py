@@ -64,6 +64,12 @@ def test_of_very_many_shots_the_first_are_counted():
     assert distribution.top == (("0", MOST_SHOTS),)
 
 
+def test_several_registers_share_the_shots_that_are_counted():
+    bits = BitArray(np.zeros((MOST_SHOTS // 2 + 1, 1), dtype=np.uint8), 1)
+    distributions, _ = distributions_of(_result(a=bits, b=bits), most=10)
+    assert [item.counted for item in distributions] == [MOST_SHOTS // 2] * 2
+
+
 def test_registers_are_named_and_only_the_first_are_counted():
     one, two = _random_bits(2, 50), _random_bits(3, 50)
     distributions, total = distributions_of(_result(alpha=one, beta=two), most=1)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["circuit_of", "describe_pubs"]
 
-#: Circuits with more instructions are not walked through: it takes about 1 s for so many.
-MOST_INSTRUCTIONS = 500_000
+#: Circuits with more instructions are not walked through: it takes about 2 s for so many.
+MOST_INSTRUCTIONS = 150_000
 
 
 def describe_pubs(

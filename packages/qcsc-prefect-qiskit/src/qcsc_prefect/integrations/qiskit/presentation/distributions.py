@@ -22,8 +22,9 @@ __all__ = ["Distribution", "distributions_of"]
 #: Outcomes that are kept by name; the others are counted together.
 MOST_OUTCOMES = 16
 
-#: Shots of a register that are counted. Sorting so many of 127 bits takes about a second.
-MOST_SHOTS = 2_000_000
+#: Shots that are counted, shared equally among the registers. Sorting so many of 127 bits takes
+#: about four seconds.
+MOST_SHOTS = 4_000_000
 
 #: Sweeps of more points than this are shown as a whole only.
 MOST_POINTS = 200
@@ -89,13 +90,14 @@ def distributions_of(result: object, *, most: int) -> tuple[list[Distribution], 
         for name, item in pub_result.data.items()
         if isinstance(item, BitArray) and item.array.size
     ]
-    counted = [_distribution(index, name, bits) for index, name, bits in registers[:most]]
-    return counted, len(registers)
+    shown = registers[:most]
+    share = MOST_SHOTS // max(1, len(shown))
+    return [_distribution(*register, most_shots=share) for register in shown], len(registers)
 
 
-def _distribution(pub: int, register: str, bits: BitArray) -> Distribution:
+def _distribution(pub: int, register: str, bits: BitArray, *, most_shots: int) -> Distribution:
     shots = bits.size * bits.num_shots
-    rows = bits.array.reshape(-1, bits.array.shape[-1])[:MOST_SHOTS]
+    rows = bits.array.reshape(-1, bits.array.shape[-1])[:most_shots]
     outcomes, inverse, counts = _unique_rows(rows)
     # By count, then by value: equal counts stand in a fixed order.
     order = np.argsort(-counts, kind="stable")[:MOST_OUTCOMES]

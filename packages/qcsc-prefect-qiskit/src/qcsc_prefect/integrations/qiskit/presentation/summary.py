@@ -182,15 +182,16 @@ def _values_section(estimates: Sequence[Estimates]) -> str:
 
 def _shown_values(item: Estimates) -> list[tuple[str, tuple[int, ...]]]:
     """Return all of a few values, or the extremes of many, by name and index."""
-    indices = list(np.ndindex(item.values.shape))
-    if len(indices) <= MOST_LINES:
-        return [(", ".join(map(str, index)), index) for index in indices]
-    finite = [index for index in indices if np.isfinite(item.values[index])]
-    if not finite:
+    if item.values.size <= MOST_LINES:
+        return [(", ".join(map(str, index)), index) for index in np.ndindex(item.values.shape)]
+    finite = np.flatnonzero(np.isfinite(item.values))
+    if not finite.size:
         return []
-    lowest = min(finite, key=lambda index: float(item.values[index]))
-    highest = max(finite, key=lambda index: float(item.values[index]))
-    return [("lowest", lowest), ("highest", highest)]
+    ordered = finite[np.argsort(item.values.flat[finite], kind="stable")]
+    return [
+        (name, tuple(int(step) for step in np.unravel_index(place, item.values.shape)))
+        for name, place in (("lowest", ordered[0]), ("highest", ordered[-1]))
+    ]
 
 
 def _point(item: Estimates, name: str, index: tuple[int, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,9 +86,8 @@ def values_table(estimates: Sequence[Estimates]) -> tuple[list[dict[str, Cell]],
     parameters = sorted({item.axis.parameter for item in estimates if item.axis is not None})
     swept = any(item.values.ndim for item in estimates)
     for item in estimates:
-        for index in np.ndindex(item.values.shape):
-            if len(rows) == MOST_ROWS:
-                break
+        left = MOST_ROWS - len(rows)
+        for index in islice(np.ndindex(item.values.shape), left):
             row: dict[str, Cell] = {"PUB": item.pub}
             if swept:
                 row["point"] = ", ".join(str(step) for step in index)
