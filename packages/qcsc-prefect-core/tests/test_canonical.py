@@ -399,9 +399,7 @@ def test_digests_are_the_same_in_another_process_with_another_hash_seed() -> Non
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert printed == {
-        digest_value({"a": [1.5, None, {"k": True, "z": 2}], "b": {b"y", "x", 1}})
-    }
+    assert printed == {digest_value({"a": [1.5, None, {"k": True, "z": 2}], "b": {b"y", "x", 1}})}
 
 
 def test_the_specification_is_enough_to_write_the_bytes() -> None:

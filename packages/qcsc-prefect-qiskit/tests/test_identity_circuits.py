@@ -358,7 +358,9 @@ NOT_THE_SAME_EVERYWHERE: set[str] = set()
 
 
 def test_digests_are_those_of_the_vectors() -> None:
-    found = {name: digest(build()) for name, build in ALL.items() if name not in NOT_THE_SAME_EVERYWHERE}
+    found = {
+        name: digest(build()) for name, build in ALL.items() if name not in NOT_THE_SAME_EVERYWHERE
+    }
     if os.environ.get("QCSC_WRITE_VECTORS"):
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
         VECTORS.parent.mkdir(exist_ok=True)

@@ -187,7 +187,7 @@ class ServicePool:
             service: The service that failed. If another one has taken its place in the meantime,
                 that one is kept; None forgets whichever there is.
         """
-        key = self._key(config)
+        key = self.key(config)
         with self._lock:
             pooled = self._services.get(key)
             if pooled is None or (service is not None and not _holds(pooled, service)):
@@ -200,7 +200,7 @@ class ServicePool:
             self._services.clear()
 
     def _pooled(self, config: ServiceConfig) -> _PooledService:
-        key = self._key(config)
+        key = self.key(config)
         with self._lock:
             pooled = self._services.get(key)
             if pooled is not None:
@@ -218,7 +218,7 @@ class ServicePool:
         because_empty: bool = False,
     ) -> _PooledService:
         """Return a service made after `failed`; of many callers that failed, one makes it."""
-        key = self._key(config)
+        key = self.key(config)
         with self._lock:
             current = self._services.get(key)
             if current is not None and current is not failed:
@@ -260,7 +260,11 @@ class ServicePool:
             _make(wanted, load, forget)
         return await wanted.wait()
 
-    def _key(self, config: ServiceConfig) -> Hashable:
+    def key(self, config: ServiceConfig) -> Hashable:
+        """Return what two configurations have in common if they share a service.
+
+        Meaningful in this process only; no token can be found from it.
+        """
         token = config.token.get_secret_value() if config.token else ""
         fingerprint = hmac.digest(self._fingerprint_key, token.encode(), "sha256")
         return (tuple(sorted(config.identity().items())), fingerprint)
