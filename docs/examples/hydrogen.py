@@ -19,8 +19,10 @@ import argparse
 import asyncio
 import os
 
-# The embedded server's telemetry competes with the first run for the fresh database.
+# The embedded server's telemetry competes with the first run for the fresh database, and making
+# that database takes a slow machine longer than Prefect waits by default.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 import numpy as np
 from prefect import flow
