@@ -1,7 +1,8 @@
 """Damaged, foreign and forged containers: an error of ours, and nothing executed.
 
-The long form runs as many examples as it is told, for example
-``QCSC_FUZZ_EXAMPLES=100000 uv run pytest packages/qcsc-prefect-core/tests/test_container_damage.py``.
+The long form runs as many examples as it is told::
+
+    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "damage or forged" packages
 """
 
 from __future__ import annotations
@@ -203,6 +204,7 @@ array_nodes = st.builds(
 @example(["x", ["numpy/ndarray"], "|V0", ["l", 2**62, 2**62], ["l", 0, 1], ["@", 1]], [b""])
 @example(["x", ["numpy/ndarray"], "|O", ["l", 2**40], ["l", 0]], [])
 @example(["x", ["builtins/Decimal"], "9" * 50], [])
+@example(["x", ["builtins/UUID"], "not bytes"], [])
 @example(["x", ["builtins/ZoneInfo"], "../../etc/passwd"], [])
 @example(["x", ["builtins/ZoneInfo"], "os.path"], [])
 def test_a_forged_structure_executes_nothing(tree, buffers):
@@ -237,7 +239,7 @@ def test_a_forged_table_of_buffers_executes_nothing(head, body):
     read_watched(sealed(msgspec.msgpack.encode(head), body))
 
 
-@pytest.mark.parametrize("depth", [300, 5_000, 200_000])
+@pytest.mark.parametrize("depth", [101, 300, 5_000, 200_000])
 def test_a_forged_nesting_is_refused(depth):
     packed = b"\x92\xa1l" * depth + b"\xc0"
     head = {
@@ -247,6 +249,12 @@ def test_a_forged_nesting_is_refused(depth):
     }
     with pytest.raises(DamagedRecordError):
         decode_container(sealed(msgspec.msgpack.encode(head), packed))
+
+
+@pytest.mark.parametrize("tree", [["@", 1], ["l", ["@", 1]], ["d", "k", ["@", 1]], ["b", ["l"]]])
+def test_a_buffer_outside_a_typed_value_is_refused(tree):
+    with pytest.raises(DamagedRecordError):
+        decode_container(around(tree, [b"raw"]))
 
 
 def test_a_piece_that_grows_is_refused_before_it_has_grown():

@@ -33,7 +33,7 @@ from qcsc_prefect.core.errors import ConfigurationError, RecordError, Unsupporte
 EXAMPLES = int(os.environ.get("QCSC_FUZZ_EXAMPLES", "150"))
 
 
-def same(one: object, other: object) -> bool:
+def same(one: object, other: object) -> bool:  # noqa: PLR0911 - one line for each kind
     """Whether two values are alike down to types, bits, order of dicts and memory order."""
     if type(one) is not type(other):
         return False
@@ -277,11 +277,13 @@ def test_a_value_that_contains_itself_is_refused():
         encode_container({"loop": endless})
 
 
-def test_ninety_levels_come_back():
+def test_a_hundred_levels_come_back_and_one_more_is_refused():
     value: object = "leaf"
-    for _ in range(90):
+    for _ in range(100):
         value = [value]
     assert through(value) == value
+    with pytest.raises(UnsupportedTypeError, match="deeper than 100"):
+        encode_container([value])
 
 
 def test_the_same_value_gives_the_same_bytes():

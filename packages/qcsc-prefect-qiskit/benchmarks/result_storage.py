@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - printing is what this script is for
 """Print what storing and reading a result costs, beside Prefect's own serializers.
 
 Run it with ``uv run python packages/qcsc-prefect-qiskit/benchmarks/result_storage.py``. It takes
@@ -16,9 +17,9 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="qcsc-bench-"))
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
@@ -31,6 +32,9 @@ from qiskit.primitives import BitArray, DataBin, PrimitiveResult, SamplerPubResu
 
 from qcsc_prefect.core.container_archive import load_result, save_result
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 _BITS = 127
 _BYTES_PER_SHOT = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, SamplerPubResult, StatevectorSampler
 
 import qcsc_prefect.integrations.qiskit.results  # noqa: F401 - registers the serializer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ from .container_codec import (
     raw_pieces,
 )
 from .container_tree import MissingTypes, StoredValue, TreeReader, TreeWriter
-from .errors import DamagedRecordError, FormatVersionError, UnsupportedTypeError
+from .errors import DamagedRecordError, FormatVersionError, RecordError, UnsupportedTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,11 +147,12 @@ def encode_container(
         {'shots': 4096, 'angles': (0.5, 1.25)}
     """
     writer = TreeWriter()
-    tree = writer.node(value, path)
     try:
-        packed_tree = _encode_msgpack.encode(tree)
+        packed_tree = _encode_msgpack.encode(writer.node(value, path))
     except RecursionError as exc:
-        raise UnsupportedTypeError(f"{path} is nested too deep.", path=path) from exc
+        raise UnsupportedTypeError(
+            f"{path or 'The value'} is nested too deep for the calls that led here.", path=path
+        ) from exc
     compress = piece_compressor(codec)
     body: list[bytes | memoryview] = []
     tables: list[_StoredBufferTable] = []
@@ -185,10 +186,8 @@ def decode_container(
         RecordError: A type or the codec is not installed.
 
     Example:
-        >>> decode_container(b"something else")
-        Traceback (most recent call last):
-        ...
-        qcsc_prefect.core.errors.DamagedRecordError: This is no container: it has 14 bytes...
+        >>> decode_container(encode_container((1, "a")).to_bytes())
+        (1, 'a')
     """
     return read_container(data, missing_types=missing_types).value
 
@@ -222,7 +221,10 @@ def read_container(
     except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"The record's structure cannot be read: {exc}.") from exc
     reader = TreeReader(buffers, missing_types)
-    value = reader.value(tree)
+    try:
+        value = reader.value(tree)
+    except RecursionError as exc:
+        raise RecordError("The record is nested too deep for the calls that led here.") from exc
     return DecodedContainer(value, head.about, tuple(dict.fromkeys(reader.missing)))
 
 

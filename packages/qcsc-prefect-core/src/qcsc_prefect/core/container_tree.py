@@ -31,8 +31,6 @@ _LONG_BYTES: Final = 1 << 12
 _SMALLEST_INT: Final = -(1 << 63)
 _LARGEST_INT: Final = (1 << 64) - 1
 
-_BUILD_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
-
 
 class StoredValue:
     """A value of a type that is not installed here, as it lies in the container.
@@ -190,7 +188,6 @@ class TreeReader:
             "i": _big_int,
             "b": self._bytes,
             "u": _surrogate_text,
-            "@": self._buffer,
             "x": self._typed,
         }
 
@@ -209,7 +206,7 @@ class TreeReader:
         items: list[object] = node  # type: ignore[assignment]
         tag = items[0] if items else None
         reader = self._readers.get(tag) if isinstance(tag, str) else None
-        if reader is None or depth > 2 * MAX_DEPTH:
+        if reader is None or depth >= MAX_DEPTH:
             raise DamagedRecordError(f"The record holds a node tagged {tag!r:.20}.")
         return reader(items, depth + 1)
 
@@ -229,16 +226,21 @@ class TreeReader:
             raise DamagedRecordError(f"The record holds a dict with a bad key: {exc}.") from exc
 
     def _bytes(self, items: list[object], depth: int) -> bytes:
-        stored = self.value(items[1], depth) if len(items) == 2 else None  # noqa: PLR2004 - tag, buffer
-        if not isinstance(stored, StoredBuffer):
-            raise DamagedRecordError("The record holds bytes without a buffer.")
-        return stored.to_bytes()
-
-    def _buffer(self, items: list[object], _depth: int) -> StoredBuffer:
         match items:
-            case [_, int(index)] if 0 < index < len(self._buffers):
+            case [_, ["@", *_] as buffer]:
+                stored = self._part(buffer, depth)
+                if isinstance(stored, StoredBuffer):
+                    return stored.to_bytes()
+        raise DamagedRecordError("The record holds bytes without a buffer.")
+
+    def _part(self, node: object, depth: int) -> object:
+        """A part of a typed value: the only place where a buffer may stand."""
+        match node:
+            case ["@", int(index)] if 0 < index < len(self._buffers):
                 return self._buffers[index]
-        raise DamagedRecordError("The record refers to a buffer that it does not have.")
+            case ["@", *_]:
+                raise DamagedRecordError("The record refers to a buffer that it does not have.")
+        return self.value(node, depth)
 
     def _typed(self, items: list[object], depth: int) -> object:
         match items:
@@ -246,15 +248,16 @@ class TreeReader:
                 reads_as = [str(other) for other in others]
             case _:
                 raise DamagedRecordError("The record holds a typed value without a type name.")
-        parts = [self.value(part, depth) for part in nodes]
+        parts = [self._part(part, depth) for part in nodes]
         value_type = self._installed_type(name, reads_as)
         if value_type is None:
             return StoredValue(name, [_kept(part) for part in parts], reads_as)
         try:
             return value_type.build(parts)
-        except _BUILD_ERRORS as exc:
-            if isinstance(exc, RecordError):
-                raise
+        except (RecordError, MemoryError):
+            raise
+        except Exception as exc:
+            # Constructors of other packages refuse forged parts with errors of any kind.
             raise DamagedRecordError(
                 f"The record's parts of a {value_type.name} make no such value: {exc}"
             ) from exc
