@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import socket
 import subprocess
 import sys
@@ -12,6 +11,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from prefect import task
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
+from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 
 from qcsc_prefect.core.errors import (
     JobError,
@@ -32,7 +34,9 @@ from qcsc_prefect.integrations.qiskit.retry import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
 
 def decides(error: object) -> bool:
@@ -118,76 +122,64 @@ def test_importing_it_does_not_import_the_client() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-PROGRAM = """
-import asyncio, collections, json, warnings
-from prefect import flow, task
-from prefect.testing.utilities import prefect_test_harness
-from qcsc_prefect.core.errors import JobFailedError, ResultUnavailableError
-from qcsc_prefect.integrations.qiskit.retry import should_retry_qiskit_fetch_failure
-from qiskit_ibm_runtime.api.exceptions import RequestsApiError
-from qiskit_ibm_runtime.exceptions import IBMRuntimeError
-
-def outage():
+def outage() -> None:
     try:
-        raise RequestsApiError("the client's words", 502)
-    except RequestsApiError as error:
+        raise RequestsApiError("Bad gateway", 502)
+    except RequestsApiError:
         raise IBMRuntimeError("Failed to retrieve job") from None
 
-def refused():
+
+def refused() -> None:
     raise RequestsApiError("503 timeout", 403)
 
-def damaged():
+
+def damaged() -> None:
     raise ResultUnavailableError("a str is no result")
 
-def failed():
+
+def failed() -> None:
     raise JobFailedError("the job failed")
 
-def mistaken():
+
+def mistaken() -> None:
     raise TypeError("a mistake")
 
-CASES = [outage, refused, damaged, failed, mistaken]
-tries = collections.Counter()
-settings = dict(
-    retries=2, retry_delay_seconds=0, retry_condition_fn=should_retry_qiskit_fetch_failure
-)
 
-@task(**settings)
-def sync_fetch(number):
-    tries["sync " + CASES[number].__name__] += 1
-    CASES[number]()
-
-@task(**settings)
-async def async_fetch(number):
-    tries["async " + CASES[number].__name__] += 1
-    CASES[number]()
-
-@flow
-def sync_flow():
-    for number in range(len(CASES)):
-        sync_fetch(number, return_state=True)
-
-@flow
-async def async_flow():
-    for number in range(len(CASES)):
-        await async_fetch(number, return_state=True)
-
-with prefect_test_harness():
-    sync_flow()
-    asyncio.run(async_flow())
-print("TRIES " + json.dumps(tries))
-"""
+TRIES_OF_THREE = {outage: 3, refused: 1, damaged: 3, failed: 1, mistaken: 1}
+SETTINGS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": 0,
+    "retry_condition_fn": should_retry_qiskit_fetch_failure,
+    "persist_result": True,
+}
 
 
-def test_tries_in_prefects_own_engines(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"PREFECT_HOME": str(tmp_path), "PATH": "", "PREFECT_LOGGING_LEVEL": "CRITICAL"},
-        timeout=120,
-    )
-    tries = json.loads(ran.stdout.rpartition("TRIES ")[2])
-    expected = {"outage": 3, "refused": 1, "damaged": 3, "failed": 1, "mistaken": 1}
-    for engine in ("sync", "async"):
-        assert {case: tries[f"{engine} {case}"] for case in expected} == expected
+@pytest.mark.parametrize(("fault", "expected"), TRIES_OF_THREE.items())
+def test_tries_in_prefects_synchronous_engine(
+    prefect_home: Path, fault: Callable[[], None], expected: int
+) -> None:
+    tries: list[str] = []
+
+    @task(**SETTINGS)
+    def fetch() -> None:
+        tries.append("try")
+        fault()
+
+    assert fetch(return_state=True).is_failed()
+    assert len(tries) == expected
+
+
+@pytest.mark.parametrize(("fault", "expected"), TRIES_OF_THREE.items())
+async def test_tries_in_prefects_asynchronous_engine(
+    prefect_home: Path, fault: Callable[[], None], expected: int
+) -> None:
+    tries: list[str] = []
+
+    @task(**SETTINGS)
+    async def fetch() -> None:
+        tries.append("try")
+        fault()
+
+    state = await fetch(return_state=True)
+    assert state.is_failed()
+    assert len(tries) == expected

@@ -195,7 +195,7 @@ def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-#: The rules for errors of ``qiskit-ibm-runtime`` 0.45 to 0.51 and of what it is built on.
+#: The rules for errors of ``qiskit-ibm-runtime`` and of what it is built on.
 QISKIT_RETRY_RULES: Final = COMMON_RULES.extended(
     types={**_CLIENT_TYPES, **_HTTP_LIBRARY_TYPES},
     # Both are also raised by faults that pass: then the fault stands behind them.
