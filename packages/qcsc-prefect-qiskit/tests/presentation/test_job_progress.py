@@ -82,6 +82,23 @@ async def test_a_failed_job_does_not_fill_the_bar():
     assert await _artifacts(key) == [(75, "job d1c0 on ibm_x: ERROR after 2 s")]
 
 
+async def test_a_late_update_does_not_undo_the_end():
+    key = f"p{uuid4().hex[:12]}"
+
+    @flow
+    async def experiment() -> None:
+        progress = _progress(key)
+        progress.note(state="QUEUED", waited_seconds=0)
+        late = asyncio.ensure_future(progress.update(state="RUNNING", waited_seconds=1))
+        await progress.finish(state="DONE", waited_seconds=2)
+        await late
+        progress.note(state="QUEUED", waited_seconds=3)
+        await asyncio.sleep(0.2)
+
+    await experiment()
+    assert await _artifacts(key) == [(100, "job d1c0 on ibm_x: DONE after 2 s")]
+
+
 async def test_many_updates_are_few_calls(forwarder):
     """A thousand updates of one state: the artifact still shows the first of them."""
     key = f"p{uuid4().hex[:12]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from uuid import uuid4
 
@@ -80,6 +81,14 @@ async def test_what_an_estimator_job_leaves_in_the_ui(energy_pub, energy_result)
     rows = json.loads(artifacts["values"].data)
     assert [row["value"] for row in rows] == pytest.approx(list(energy_result[0].data.evs))
     assert "at theta = " in artifacts["summary"].data
+
+
+async def test_without_matplotlib_there_are_the_tables_alone(ghz_result, monkeypatch):
+    # Python's own way to make an import fail.
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    artifacts, _ = await _publish(_output("sampler", ghz_result))
+    assert artifacts.keys() == {"summary", "counts"}
+    assert "data:image" not in artifacts["summary"].data
 
 
 async def test_a_single_value_needs_no_plot(estimate, energy_pub):

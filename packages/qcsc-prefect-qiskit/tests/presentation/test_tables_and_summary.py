@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from qiskit import QuantumCircuit
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 
 from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
@@ -147,6 +148,13 @@ def test_a_summary_of_hundreds_of_pubs_stays_short():
     assert len(text) < 3000
 
 
+def test_the_numbers_that_qiskit_gives_to_circuits_are_no_names():
+    pubs = [PubMetadata(circuit_name=QuantumCircuit(1).name, depth=2)]
+    text = summary_markdown(JobMetadata(primitive="sampler", pubs=pubs))
+    assert "| PUB | depth |" in text
+    assert "circuit" not in text
+
+
 def test_names_cannot_break_out_of_their_cell():
     text = summary_markdown(
         JobMetadata(
@@ -166,6 +174,7 @@ def test_names_cannot_break_out_of_their_cell():
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (0.000439, "0 s"),
         (0.25, "0.25 s"),
         (59.97, "1 min"),
         (60, "1 min"),

@@ -120,7 +120,7 @@ def draw_estimates(
     single = [item for item in estimates if item.values.size == 1]
     swept = [item for item in estimates if item.values.size > 1][: MOST_PANELS - bool(single)]
     panels = len(swept) + bool(single)
-    figure, axes = _figure(caption, panels, heights=[10] * panels)
+    figure, axes = _figure(caption, panels, heights=[9] * panels)
     for axis, item in zip(axes, swept, strict=False):
         _draw_curves(axis, item)
         title = f"{pub_names[item.pub]} · {item.values.size:,} values"
@@ -132,18 +132,22 @@ def draw_estimates(
 
 def _figure(caption: str, panels: int, *, heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = 1 if panels == 1 else 2
     rows = -(-panels // columns)
-    row_inches = 1.3 + 0.24 * max(6, *heights)
+    row_inches = [
+        1.2 + 0.27 * max(3, *heights[row * columns : (row + 1) * columns]) for row in range(rows)
+    ]
     figure = Figure(
-        figsize=(7.5 if columns == 1 else 11, rows * row_inches),
+        figsize=(7.5 if columns == 1 else 11, sum(row_inches)),
         dpi=_DOTS_PER_INCH,
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08),
         facecolor="white",
     )
     figure.suptitle(caption, x=0.01, ha="left", fontsize=8, color=_GREY_TEXT, parse_math=False)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    ratios = {"height_ratios": row_inches}
+    axes = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios).flat)
     for unused in axes[panels:]:
         unused.set_axis_off()
     for axis in axes:
@@ -164,6 +168,9 @@ def _draw_bars(axis: Axes, item: Distribution) -> None:
         colours.append(_GREY)
     places = [float(place) for place in range(len(labels))]
     axis.barh(places, shares, color=colours, height=0.72)
+    # Two outcomes do not make bars as thick as a beam.
+    margin = 0.6 + max(0, 3 - len(labels)) / 2
+    axis.set_ylim(len(labels) - 1 + margin, -margin)
     named = slice(0, len(item.top))
     axis.errorbar(
         shares[named], places[named], xerr=errors[named], fmt="none", ecolor=_INK, elinewidth=1
@@ -173,7 +180,6 @@ def _draw_bars(axis: Axes, item: Distribution) -> None:
         text = f"{share:.1%}" if share >= 0.001 else f"{share:.2g}"  # noqa: PLR2004
         axis.text(share + error + 0.015 * right, place, text, va="center", fontsize=8, color=_INK)
     axis.set_yticks(places, labels, family="monospace")
-    axis.invert_yaxis()
     axis.set_xlim(0, 1.16 * right)
     axis.set_xlabel("share of shots", color=_INK)
 
@@ -195,6 +201,8 @@ def _draw_sweep(
 
 
 def _draw_curves(axis: Axes, item: Estimates) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     values, errors = item.values, item.standard_errors
     # The longer axis of a two-dimensional sweep runs along the panel.
     if values.ndim == 2 and values.shape[0] > values.shape[1]:  # noqa: PLR2004
@@ -218,6 +226,8 @@ def _draw_curves(axis: Axes, item: Estimates) -> None:
         )
     if len(curves) > 1:
         axis.legend(title="row", fontsize=8, title_fontsize=8, frameon=False)
+    if item.axis is None:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     # A name with a "$" in it is no formula, and a broken one would end the drawing.
     swept = "point of the sweep" if item.axis is None else item.axis.parameter
     axis.set_xlabel(swept, color=_INK, parse_math=False)

@@ -47,7 +47,7 @@ class JobProgress:
 
     The artifact is created at the first update. It is then updated when the job's state changes,
     and otherwise at most every `min_interval` seconds. The calls of the API run beside the
-    waiting: :meth:`update` returns at once, :meth:`finish` within a second, and neither raises
+    waiting: :meth:`note` returns at once, :meth:`finish` within a second, and neither raises
     because of the API.
 
     A queue has no length that could be known beforehand, so the bar is a rough one: it fills to
@@ -95,19 +95,34 @@ class JobProgress:
         self._last_state: str | None = None
         self._last_taken = 0.0
         self._silent_until = 0.0
+        self._finished = False
         self._pending: _Shown | None = None
         self._sender: asyncio.Task[None] | None = None
 
     async def update(
         self, *, state: str, waited_seconds: float, queue_position: int | None = None
     ) -> None:
-        """Take note of the job's state; the artifact follows in the background.
+        """Take note of the job's state, as :meth:`note` does, from a coroutine.
 
         Args:
             state: The job's state, as the client names it.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
         """
+        self.note(state=state, waited_seconds=waited_seconds, queue_position=queue_position)
+
+    def note(self, *, state: str, waited_seconds: float, queue_position: int | None = None) -> None:
+        """Take note of the job's state; the artifact follows in the background.
+
+        Called on the thread of a running event loop. After :meth:`finish` it does nothing.
+
+        Args:
+            state: The job's state, as the client names it.
+            waited_seconds: Time since the waiting began.
+            queue_position: The job's position in the queue, where the service gives it.
+        """
+        if self._finished:
+            return
         now = time.monotonic()
         if state == self._last_state and now - self._last_taken < self._min_interval:
             return
@@ -132,7 +147,8 @@ class JobProgress:
             waited_seconds: Time since the waiting began.
         """
         self._last_state = None
-        await self.update(state=state, waited_seconds=waited_seconds)
+        self.note(state=state, waited_seconds=waited_seconds)
+        self._finished = True
         if self._sender is None:
             return
         _, late = await asyncio.wait([self._sender], timeout=FINISH_SECONDS)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import httpx
@@ -106,12 +109,19 @@ async def _in_thread(logger: Logger, what: str, compose: Callable[[], _T]) -> _T
     """Compose in a thread; None, and a line in the log, where that fails or takes too long."""
     try:
         async with asyncio.timeout(COMPOSING_SECONDS):
-            return await asyncio.to_thread(compose)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(_composers(os.getpid()), compose)
     except TimeoutError:
         logger.warning("no %s of the job: not ready within %g s", what, COMPOSING_SECONDS)
     except Exception:
         logger.warning("no %s of the job: they could not be made", what, exc_info=True)
     return None
+
+
+@lru_cache(maxsize=1)
+def _composers(process_id: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has no threads
+    """Return threads for composing alone: a hundred pictures must not hold up the event loop's."""
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="qcsc-artifacts")
 
 
 async def _send(artifacts: Sequence[Artifact], logger: Logger) -> None:
@@ -254,14 +264,16 @@ def _name(metadata: JobMetadata) -> str:
 
 
 def _pub_names(content: _Content) -> list[str]:
-    """Call each PUB by its index and, where it is known, by its circuit's name."""
+    """Call each PUB by its index and, where its circuit was given one, by a name."""
+    from qcsc_prefect.integrations.qiskit.presentation.summary import given_name
+
     indices = [item.pub for item in content.distributions]
     indices += [item.pub for item in content.estimates]
     pubs = [] if isinstance(content.metadata.pubs, UnsetType) else content.metadata.pubs
     names = [f"PUB {index}" for index in range(max(indices, default=-1) + 1)]
     for index, pub in enumerate(pubs[: len(names)]):
-        if not isinstance(pub.circuit_name, UnsetType):
-            names[index] += f" · {pub.circuit_name}"
+        if (name := given_name(pub)) is not None:
+            names[index] += f" · {name}"
     return names
 
 

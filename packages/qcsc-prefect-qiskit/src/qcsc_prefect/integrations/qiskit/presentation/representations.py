@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 __all__ = ["JobOutput", "JobReferenceDict", "html_repr", "short_repr"]
@@ -147,7 +147,7 @@ def _names(fields: Mapping[str, object]) -> dict[str, str | None]:
 def _facts(fields: Mapping[str, object]) -> dict[str, object]:
     facts = {name: fields.get(name) for name in ("shots", "precision")}
     result = fields.get("result")
-    facts["PUBs"] = len(result) if hasattr(result, "__len__") else None
+    facts["PUBs"] = len(result) if isinstance(result, Sized) else None
     return facts
 
 

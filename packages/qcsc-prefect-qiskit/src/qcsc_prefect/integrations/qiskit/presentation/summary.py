@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.presentation.distributions import Distribution
     from qcsc_prefect.integrations.qiskit.presentation.estimates import Estimates
 
-__all__ = ["summary_markdown"]
+__all__ = ["given_name", "summary_markdown"]
 
 #: PUBs, and outcomes or values of each, that the summary shows; the tables show more.
 MOST_PUBS = 8
 MOST_LINES = 4
 MOST_OPTION_CHARACTERS = 600
+
+#: How Qiskit names circuits that nobody named: a counter, and the process where that differs.
+_NUMBERED = re.compile(r"circuit-\d+(-\d+)?")
 
 
 def summary_markdown(
@@ -65,6 +69,12 @@ def summary_markdown(
         _settings_section(metadata),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def given_name(pub: PubMetadata) -> str | None:
+    """Return the name that somebody gave to a PUB's circuit; Qiskit's own numbers say nothing."""
+    name = pub.circuit_name
+    return None if isinstance(name, UnsetType) or _NUMBERED.fullmatch(name) else name
 
 
 def _heading(metadata: JobMetadata) -> str:
@@ -209,7 +219,7 @@ def _notes_section(notes: Iterable[str]) -> str:
 
 def _pubs_section(pubs: Sequence[PubMetadata]) -> str:
     columns = (
-        ("circuit", [_code_cell(pub.circuit_name) for pub in pubs]),
+        ("circuit", [_code_cell(given_name(pub) or UNSET) for pub in pubs]),
         ("sweep", [_shape_cell(pub.shape) for pub in pubs]),
         ("shots", [_number_cell(pub.shots) for pub in pubs]),
         ("precision", [_number_cell(pub.precision) for pub in pubs]),

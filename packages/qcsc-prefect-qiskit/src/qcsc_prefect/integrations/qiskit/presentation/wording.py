@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
         ['0.042 s', '12.3 s', '3 min 20 s', '2 h 5 min', '2 d 7 h']
     """
     if seconds < _MINUTE:
-        return f"{seconds:.3g} s" if round(seconds, 1) < _MINUTE else "1 min"
+        return f"{round(seconds, 3):.3g} s" if round(seconds, 1) < _MINUTE else "1 min"
     whole = round(seconds)
     for unit, name, smaller, smaller_name in (
         (_DAY, "d", _HOUR, "h"),
