@@ -33,7 +33,7 @@ from qcsc_prefect.core.errors import ConfigurationError, RecordError, Unsupporte
 EXAMPLES = int(os.environ.get("QCSC_FUZZ_EXAMPLES", "150"))
 
 
-def same(one: object, other: object) -> bool:  # noqa: PLR0911 - one line for each kind
+def same(one: object, other: object) -> bool:
     """Whether two values are alike down to types, bits, order of dicts and memory order."""
     if type(one) is not type(other):
         return False

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - printing is what this script is for
 """Print what storing and reading a result costs, beside Prefect's own serializers.
 
 Run it with ``uv run python packages/qcsc-prefect-qiskit/benchmarks/result_storage.py``. It takes

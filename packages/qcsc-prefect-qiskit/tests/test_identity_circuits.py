@@ -25,7 +25,7 @@ from qiskit.circuit import (
     library,
 )
 from qiskit.circuit.classical import expr, types
-from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp, random_unitary
+from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
 from qiskit.synthesis import LieTrotter, QDrift, SuzukiTrotter
 from samplomatic import ChangeBasis, InjectNoise, Twirl
 

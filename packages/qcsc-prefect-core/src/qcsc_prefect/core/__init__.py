@@ -1,4 +1,20 @@
-"""Core."""
+"""What a task needs to run paid remote jobs well, whoever's jobs they are.
+
+The package knows no vendor and imports msgspec and nothing else. What it holds, in the order in
+which a job meets it:
+
+- **Identity**: `build_input_digest` names an input by what it is, `explain_difference` says where
+  two inputs part, `build_submit_cache_key` and `build_result_cache_key` make cache keys of it, and
+  `CanonicalRegistry` lets other packages say how their types are to be read.
+- **References**: `JobReference` is what is kept of a submitted job; `parse_job_reference` checks one
+  where it comes in.
+- **Retrying**: `advise_retry` answers from the facts that an error carries, by `RetryRules` that
+  each vendor's package states for its own client.
+- **Metadata**: `JobMetadata` describes a finished job.
+- **Results**: `save_result` and `load_result` keep an output in one file that is read without
+  executing anything.
+- **Errors**: one tree, drawn in `qcsc_prefect.core.errors`.
+"""
 
 from qcsc_prefect.core.cache_keys import (
     ConfigurationIdentity,
@@ -8,22 +24,78 @@ from qcsc_prefect.core.cache_keys import (
 )
 from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter, canonical_bytes
 from qcsc_prefect.core.canonical_registry import CanonicalRegistry, default_registry
+from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
 from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import build_input_digest, digest_value, input_identity
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    DamagedRecordError,
+    FormatVersionError,
+    InputError,
+    JobCancelledError,
+    JobError,
+    JobFailedError,
+    JobNotFoundError,
+    JobReferenceError,
+    JobTimeLimitError,
+    JobWaitTimeoutError,
+    QCSCPrefectError,
+    RecordError,
+    ResultUnavailableError,
+    SubmissionError,
+    SubmissionUncertainError,
+    UnsupportedTypeError,
+)
+from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
+from qcsc_prefect.core.reference import (
+    REFERENCE_SCHEMA_VERSION,
+    JobReference,
+    parse_job_reference,
+)
+from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, RetryRules, advise_retry
 
 __all__ = [
+    "REFERENCE_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "CanonicalRegistry",
     "CanonicalWriter",
+    "ConfigurationError",
     "ConfigurationIdentity",
     "ConfigurationWithIdentity",
+    "DamagedRecordError",
     "Difference",
+    "FormatVersionError",
+    "InputError",
+    "JobCancelledError",
+    "JobError",
+    "JobFailedError",
+    "JobMetadata",
+    "JobNotFoundError",
+    "JobReference",
+    "JobReferenceError",
+    "JobTimeLimitError",
+    "JobWaitTimeoutError",
+    "PubMetadata",
+    "QCSCPrefectError",
+    "RecordError",
+    "ResultUnavailableError",
+    "RetryAdvice",
+    "RetryAnswer",
+    "RetryRules",
+    "SubmissionError",
+    "SubmissionUncertainError",
+    "UnsupportedTypeError",
+    "advise_retry",
     "build_input_digest",
     "build_result_cache_key",
     "build_submit_cache_key",
     "canonical_bytes",
     "default_registry",
+    "describe_result",
     "digest_value",
     "explain_difference",
     "input_identity",
+    "load_result",
+    "parse_job_reference",
+    "save_result",
 ]

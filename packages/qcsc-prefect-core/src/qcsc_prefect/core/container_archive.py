@@ -15,7 +15,6 @@ from __future__ import annotations
 import platform
 import warnings
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -146,6 +145,9 @@ def describe_result(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _producer() -> dict[str, str]:
+    # Costs as much as all of core to import, and is needed once an archive.
+    from importlib.metadata import PackageNotFoundError, version
+
     facts = {
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from .errors import ConfigurationError
@@ -126,6 +125,8 @@ class _Registry:
 
     def _declared(self) -> dict[str, str]:
         if self.entry_points is None:
+            from importlib.metadata import entry_points
+
             found = entry_points(group=ENTRY_POINT_GROUP)
             self.entry_points = {entry.name: entry.value for entry in found}
         return self.entry_points
