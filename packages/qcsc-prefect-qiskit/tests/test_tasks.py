@@ -95,9 +95,9 @@ async def test_a_saved_block_is_loaded_by_its_name(prefect_home: Path):
         (bell(),),
         (circuit for circuit in [bell()]),
         [(bell(), None, 30)],
-        map(lambda circuit: (circuit,), [bell()]),
+        iter([(bell(),)]),
     ],
-    ids=["bare", "list", "tuple", "generator", "pub", "map"],
+    ids=["bare", "list", "tuple", "generator", "pub", "iterator"],
 )
 async def test_pubs_may_be_any_iterable_or_one_circuit(prefect_home: Path, pubs: object):
     output = await run_sampler_task(pubs, shots=30, runtime_config=CONFIG)

@@ -6,8 +6,8 @@ which a job meets it:
 - **Identity**: `build_input_digest` names an input by what it is, `explain_difference` says where
   two inputs part, `build_submit_cache_key` and `build_result_cache_key` make cache keys of it, and
   `CanonicalRegistry` lets other packages say how their types are to be read.
-- **References**: `JobReference` is what is kept of a submitted job; `parse_job_reference` checks one
-  where it comes in.
+- **References**: `JobReference` is what is kept of a submitted job; `parse_job_reference` checks
+  one where it comes in.
 - **Retrying**: `advise_retry` answers from the facts that an error carries, by `RetryRules` that
   each vendor's package states for its own client.
 - **Metadata**: `JobMetadata` describes a finished job.

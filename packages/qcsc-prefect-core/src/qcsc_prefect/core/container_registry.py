@@ -83,9 +83,8 @@ class ValueType(Generic[T]):
             says why where this value cannot be stored. An empty path stands for a part
             that a user would not look for.
         build: Makes the value from its parts, which arrive in the same order; a part that was a
-            `Buffer` arrives as a `StoredBuffer`. Raises an error of any kind where they make no such
-            value,
-            which the reader reports as a damaged record.
+            `Buffer` arrives as a `StoredBuffer`. Raises an error of any kind where they make no
+            such value, which the reader reports as a damaged record.
         reads_as: Names of other value types with the same parts, in order of preference, that a
             reader may fall back to where this one's package is not installed.
     """
