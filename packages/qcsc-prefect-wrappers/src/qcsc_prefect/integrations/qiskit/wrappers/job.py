@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qcsc_prefect.core.reference import parse_job_reference
+from qcsc_prefect.integrations.qiskit.fetching import DEFAULT_CHANNEL
+from qcsc_prefect.integrations.qiskit.presentation import html_repr, job_page_url, short_repr
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.fetch_options import fetch_task
@@ -166,7 +168,35 @@ class QCSCPrimitiveJob:
         return run_synchronously(self.result(), instead="result")
 
     def __repr__(self) -> str:
-        return (
-            f"<QCSCPrimitiveJob {self.job_id()} ({self.primitive} on {self.backend_name}): "
-            f"{'fetched' if self._output is not None else 'not fetched'}>"
+        return short_repr(
+            type(self).__name__,
+            primitive=self.primitive,
+            state=self._known_state(),
+            backend_name=self.backend_name,
+            job_id=self.job_id(),
+        )
+
+    def _repr_html_(self) -> str:
+        metadata = {} if self._output is None else self._output["metadata"]
+        return html_repr(
+            primitive=self.primitive,
+            state=self._known_state(),
+            backend_name=self.backend_name,
+            job_id=self.job_id(),
+            job_url=metadata.get("job_url") or self._job_url(),
+            facts={"shots": self._reference.shots, "precision": self._reference.precision},
+        )
+
+    def _known_state(self) -> str:
+        """The state as far as this handle has seen it; a repr asks no service."""
+        return "SUBMITTED" if self._output is None else "DONE"
+
+    def _job_url(self) -> str | None:
+        job_id = self.job_id()
+        if job_id is None or self._runtime_config is None:
+            return None
+        return job_page_url(
+            job_id,
+            channel=self._runtime_config.channel or DEFAULT_CHANNEL,
+            service_url=self._runtime_config.url,
         )
