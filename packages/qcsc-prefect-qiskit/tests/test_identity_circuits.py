@@ -363,8 +363,18 @@ def test_a_circuit_read_back_from_qpy_is_equal(name: str) -> None:
     assert digest(through_qpy(circuit)) == digest(circuit)
 
 
-#: What Qiskit itself builds differently in another version, and so sends differently.
-NOT_THE_SAME_EVERYWHERE = {"controlled unitary": "its definition is synthesized when it is made"}
+#: What Qiskit or samplomatic builds differently in another version, and so sends differently.
+NOT_THE_SAME_EVERYWHERE = {
+    "controlled unitary": "its definition is synthesized when it is made",
+    **dict.fromkeys(
+        ("for", "for longer", "for stepped", "for listed"),
+        "Qiskit 2.2 takes the loop's variable for a parameter that needs a value",
+    ),
+    **dict.fromkeys(
+        (name for name in ALL if name.startswith("annotated")),
+        "newer versions of samplomatic add attributes",
+    ),
+}
 
 
 def test_digests_are_those_of_the_vectors() -> None:
