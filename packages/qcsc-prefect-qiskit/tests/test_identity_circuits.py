@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import io
+import json
+import os
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import qiskit
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
@@ -309,13 +313,20 @@ NOT_THROUGH_QPY = {
     "evolution qdrift": "its class takes other arguments than its settings",
 }
 
+if tuple(int(part) for part in qiskit.__version__.split(".")[:2]) < (2, 4):
+    NOT_THROUGH_QPY |= {
+        "open mcx": "its control state is lost",
+        "mcmt": "its control state is lost",
+        "evolution projector": "its operator cannot be written",
+    }
+
 #: Copies of these raise in Qiskit itself: the default case loses its identity.
 NOT_TO_BE_COPIED = {"switch", "switch case"}
 
 ANNOTATED: dict[str, Callable[[], QuantumCircuit]] = {
     "twirl": lambda: box([Twirl()]),
     "twirl dressing": lambda: box([Twirl(dressing="right")]),
-    "twirl group": lambda: box([Twirl(group="local_c1")]),
+    "twirl decomposition": lambda: box([Twirl(decomposition="rzrx")]),
     "noise": lambda: box([Twirl(), InjectNoise(ref="r0")]),
     "noise reference": lambda: box([Twirl(), InjectNoise(ref="r1")]),
     "noise modifier": lambda: box([Twirl(), InjectNoise(ref="r0", modifier_ref="m")]),
@@ -352,9 +363,18 @@ def test_a_circuit_read_back_from_qpy_is_equal(name: str) -> None:
     assert digest(through_qpy(circuit)) == digest(circuit)
 
 
-#: What Qiskit itself builds differently in another version: synthesized definitions, and
-#: sums of constants that newer versions fold.
-NOT_THE_SAME_EVERYWHERE: set[str] = set()
+#: What Qiskit or samplomatic builds differently in another version, and so sends differently.
+NOT_THE_SAME_EVERYWHERE = {
+    "controlled unitary": "its definition is synthesized when it is made",
+    **dict.fromkeys(
+        ("for", "for longer", "for stepped", "for listed"),
+        "Qiskit 2.2 takes the loop's variable for a parameter that needs a value",
+    ),
+    **dict.fromkeys(
+        (name for name in ALL if name.startswith("annotated")),
+        "newer versions of samplomatic add attributes",
+    ),
+}
 
 
 def test_digests_are_those_of_the_vectors() -> None:
@@ -363,6 +383,5 @@ def test_digests_are_those_of_the_vectors() -> None:
     }
     if os.environ.get("QCSC_WRITE_VECTORS"):
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
-        VECTORS.parent.mkdir(exist_ok=True)
         VECTORS.write_text(json.dumps({"origin": origin, "digests": found}, indent=2) + "\n")
     assert found == json.loads(VECTORS.read_text())["digests"]

@@ -104,7 +104,6 @@ def test_the_vectors_name_every_input() -> None:
     if os.environ.get("QCSC_WRITE_VECTORS"):
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
         digests = {name: build() for name, build in INPUTS.items()}
-        VECTORS.parent.mkdir(exist_ok=True)
         VECTORS.write_text(json.dumps({"origin": origin, "digests": digests}, indent=2) + "\n")
     assert set(json.loads(VECTORS.read_text())["digests"]) == set(INPUTS)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 from qiskit.circuit import Parameter
-from qiskit.primitives import BindingsArray
+from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qcsc_prefect.core.canonical_arrays import iter_array_blocks
 from qcsc_prefect.core.errors import InputError
