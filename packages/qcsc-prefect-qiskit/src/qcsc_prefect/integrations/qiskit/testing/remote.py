@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -125,6 +125,11 @@ class _ControlConnection:
             connection.request(method, CONTROL_PREFIX + name, body)
             response = connection.getresponse()
             answer = response.read()
+        except (OSError, HTTPException) as error:
+            raise EmulatorControlError(
+                f"Asked the emulator at {self._address} to {method} {name}; nothing answered: "
+                f"{error}. Is it still running?"
+            ) from error
         finally:
             connection.close()
         if response.status >= _OK:
