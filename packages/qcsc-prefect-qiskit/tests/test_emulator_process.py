@@ -16,6 +16,7 @@ import pytest
 import requests
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
 from qiskit_ibm_runtime.exceptions import IBMRuntimeError
 
 from qcsc_prefect.integrations.qiskit.testing import (
@@ -108,6 +109,10 @@ def test_another_process_injects_faults(remote, service) -> None:
     remote.faults.hide_new_jobs(60.0)
     hidden = sampler(service).run([flip()], shots=10)
     assert hidden.job_id() not in [job.job_id() for job in service.jobs(limit=None)]
+    remote.faults.limit_rate("usage", requests=1, announced=False)
+    service.usage()
+    with pytest.raises(RequestsApiError, match="At most 1 requests"):
+        service.usage()
     remote.faults.clear()
     assert hidden.job_id() in [job.job_id() for job in service.jobs(limit=None)]
 

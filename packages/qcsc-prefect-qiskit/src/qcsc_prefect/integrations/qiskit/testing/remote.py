@@ -13,7 +13,7 @@ from qcsc_prefect.core.errors import QCSCPrefectError
 
 from .control import CONTROL_PREFIX, ScheduleChange, ServiceDescription
 from .exchange import RequestRecord, endpoint_named
-from .faults import Fault, FaultInjector
+from .faults import Fault, FaultInjector, RateLimit
 from .jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ class _RemoteFaults(FaultInjector):
 
     def inject(self, fault: Fault) -> None:
         self._connection.change("POST", "faults", fault)
+
+    def inject_limit(self, limit: RateLimit) -> None:
+        self._connection.change("POST", "rate-limits", limit)
 
     def plan_ends(self, ends: list[JobEnd]) -> None:
         self._connection.change("POST", "job-ends", ends)
