@@ -93,7 +93,7 @@ class RateLimit:
     def __post_init__(self) -> None:
         if self.requests < 1 or self.seconds <= 0:
             raise ConfigurationError(
-                f"{self.requests} requests in {self.seconds} s is a limit that lets nothing through."
+                f"{self.requests} requests in {self.seconds} s lets nothing through."
             )
 
     def refusal(self, retry_after: float) -> Fault:
