@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -335,6 +336,18 @@ def test_a_wrong_token_is_refused(emulator) -> None:
     connect(emulator, token="not-a-token")
     statuses = [(record.endpoint.value, record.status) for record in emulator.requests]
     assert statuses == [("token", 400), ("backends", 401)]
+
+
+def test_the_client_renews_an_access_token_that_runs_out() -> None:
+    with (
+        EmulatedService(backends=[BACKEND], token_lifetime=2.0) as emulator,
+        emulator.client_environment(),
+    ):
+        service = connect(emulator)
+        assert emulator.count("token") == 1
+        time.sleep(2.5)
+        assert service.usage()["instance_id"] == emulator.instance
+        assert emulator.count("token") == 2
 
 
 def test_jobs_run_in_a_batch(emulator) -> None:

@@ -120,17 +120,19 @@ def chain(error: BaseException) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 409, 429])
 @pytest.mark.parametrize("call", RAW_CALLS)
-def test_refusals_carry_their_status(scene, call, status) -> None:
+def test_refusals_carry_their_status(scene, call) -> None:
     endpoint, run = RAW_CALLS[call]
-    scene.emulator.faults.answer(endpoint, status=status, code=4711, message="Broken on purpose.")
-    with pytest.raises(RequestsApiError, match=r"4711.*Broken on purpose") as caught:
-        run(scene)
-    assert caught.value.status_code == status
-    assert isinstance(caught.value.__cause__, requests.HTTPError)
-    assert caught.value.__cause__.response.status_code == status
-    assert scene.emulator.count(endpoint) == 1
+    for status in (400, 403, 404, 409, 429):
+        scene.emulator.clear_requests()
+        message = f"Broken with {status}."
+        scene.emulator.faults.answer(endpoint, status=status, code=4711, message=message)
+        with pytest.raises(RequestsApiError, match=rf"4711.*{message}") as caught:
+            run(scene)
+        assert caught.value.status_code == status
+        assert isinstance(caught.value.__cause__, requests.HTTPError)
+        assert caught.value.__cause__.response.status_code == status
+        assert scene.emulator.count(endpoint) == 1
     run(scene)
 
 
@@ -169,14 +171,15 @@ DAMAGES: dict[str, Callable[[Faults, Endpoint], None]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("call", [call for call in RAW_CALLS if call != "result"])
-def test_a_damaged_body_is_a_bare_decoding_error(scene, call, damage) -> None:
+def test_a_damaged_body_is_a_bare_decoding_error(scene, call) -> None:
     endpoint, run = RAW_CALLS[call]
-    DAMAGES[damage](scene.emulator.faults, endpoint)
-    with pytest.raises(DAMAGED_BODY):
-        run(scene)
-    assert scene.emulator.count(endpoint) == 1
+    for damage in DAMAGES.values():
+        scene.emulator.clear_requests()
+        damage(scene.emulator.faults, endpoint)
+        with pytest.raises(DAMAGED_BODY):
+            run(scene)
+        assert scene.emulator.count(endpoint) == 1
 
 
 @pytest.mark.parametrize(
@@ -256,6 +259,20 @@ def test_a_rate_limited_submission_is_not_repeated(scene, retry_after) -> None:
     assert link.status_code == 429
     assert scene.emulator.count("submit") == 1
     assert len(scene.emulator.jobs) == 1
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_rate_limit_lets_so_many_requests_through(scene, announced) -> None:
+    scene.emulator.faults.limit_rate("submit", requests=2, seconds=1.5, announced=announced)
+    scene.submit()
+    scene.submit()
+    with pytest.raises(IBMRuntimeError, match="At most 2 requests") as caught:
+        scene.submit()
+    response = caught.value.__context__.__cause__.response
+    assert response.headers.get("Retry-After") == ("2" if announced else None)
+    time.sleep(1.5)
+    scene.submit()
+    assert len(scene.emulator.jobs) == 4
 
 
 def test_each_repeated_submission_can_create_a_job(scene) -> None:
@@ -433,6 +450,8 @@ def test_bad_faults_are_refused() -> None:
         faults.answer("jobz", status=500)
     with pytest.raises(ConfigurationError, match="0 times"):
         faults.close("submit", times=0)
+    with pytest.raises(ConfigurationError, match="lets nothing through"):
+        faults.limit_rate("submit", requests=0)
     assert faults.pending == ()
 
 

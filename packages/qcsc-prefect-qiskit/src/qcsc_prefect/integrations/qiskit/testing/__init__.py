@@ -29,7 +29,7 @@ from .accounts import EmulatedAccount, EmulatedInstance
 from .control import ServiceDescription
 from .exchange import Endpoint, RequestRecord
 from .fault_queue import Faults
-from .faults import Fault, FaultInjector, FaultKind
+from .faults import Fault, FaultInjector, FaultKind, RateLimit
 from .jobs import JobEnd, JobRecord, JobState
 from .remote import EmulatorControlError, RemoteEmulator
 from .service import ACCOUNT_NAME, EmulatedService
@@ -48,6 +48,7 @@ __all__ = [
     "JobEnd",
     "JobRecord",
     "JobState",
+    "RateLimit",
     "RemoteEmulator",
     "RequestRecord",
     "ServiceDescription",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .exchange import NO_CODE, Response, error_response
-from .faults import Fault
+from .faults import Fault, RateLimit
 from .jobs import JobEnd, Schedule
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class Control:
         match asked:
             case "POST faults":
                 self._faults.inject(msgspec.json.decode(body, type=Fault))
+            case "POST rate-limits":
+                self._faults.inject_limit(msgspec.json.decode(body, type=RateLimit))
             case "POST job-ends":
                 self._faults.plan_ends(msgspec.json.decode(body, type=list[JobEnd]))
             case "PUT visibility-delay":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .faults import Fault, FaultInjector, FaultKind
+from .faults import Fault, FaultInjector, FaultKind, RateLimit
 
 if TYPE_CHECKING:
     from .exchange import Endpoint
@@ -28,6 +30,7 @@ class Faults(FaultInjector):
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self._limits: list[tuple[RateLimit, deque[float]]] = []
         self._ends: list[JobEnd] = []
         self._visibility_delay = 0.0
         self._lock = threading.Lock()
@@ -41,6 +44,7 @@ class Faults(FaultInjector):
         """Take all faults back."""
         with self._lock:
             self._faults.clear()
+            self._limits.clear()
             self._ends.clear()
             self._visibility_delay = 0.0
 
@@ -78,12 +82,31 @@ class Faults(FaultInjector):
                 elif fault.times > 1:
                     remaining.append(replace(fault, times=fault.times - 1))
             self._faults = remaining
+            if not others:
+                others += self._over_limit(endpoint)
         return delays + others
+
+    def _over_limit(self, endpoint: Endpoint) -> list[Fault]:
+        now = time.monotonic()
+        for limit, passed in self._limits:
+            if limit.endpoint is not endpoint:
+                continue
+            while passed and passed[0] <= now - limit.seconds:
+                passed.popleft()
+            if len(passed) >= limit.requests:
+                return [limit.refusal(passed[0] + limit.seconds - now)]
+            passed.append(now)
+        return []
 
     def inject(self, fault: Fault) -> None:
         """Let a fault wait for its requests."""
         with self._lock:
             self._faults.append(fault)
+
+    def inject_limit(self, limit: RateLimit) -> None:
+        """Let a limit hold until `clear`."""
+        with self._lock:
+            self._limits.append((limit, deque()))
 
     def plan_ends(self, ends: list[JobEnd]) -> None:
         """Let the next jobs end so, one after the other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,6 +72,45 @@ class Fault:
     def __post_init__(self) -> None:
         if self.times is not None and self.times < 1:
             raise ConfigurationError(f"A fault cannot strike {self.times} times.")
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """How many requests of one endpoint are let through.
+
+    Attributes:
+        endpoint: The endpoint.
+        requests: How many requests are let through within the length of time.
+        seconds: The length of time, in seconds.
+        announced: Whether the refusal says with ``Retry-After`` when to come back.
+    """
+
+    endpoint: Endpoint
+    requests: int
+    seconds: float
+    announced: bool = True
+
+    def __post_init__(self) -> None:
+        if self.requests < 1 or self.seconds <= 0:
+            raise ConfigurationError(
+                f"{self.requests} requests in {self.seconds} s lets nothing through."
+            )
+
+    def refusal(self, retry_after: float) -> Fault:
+        """Return what a request too many is answered with.
+
+        Args:
+            retry_after: Seconds until the next request is let through.
+        """
+        return Fault(
+            FaultKind.STATUS,
+            self.endpoint,
+            status=429,
+            # The header holds whole seconds, and none may come back too early.
+            retry_after=math.ceil(retry_after) if self.announced else None,
+            code=_CODES[429],
+            text=f"At most {self.requests} requests in {self.seconds:g} s are allowed.",
+        )
 
 
 class FaultInjector(ABC):
@@ -202,6 +242,24 @@ class FaultInjector(ABC):
         """Let the next submitted jobs be stopped because they ran too long (code 1305)."""
         self.end_jobs(JobState.CANCELLED, times=times, reason="Ran too long", code=RAN_TOO_LONG)
 
+    def limit_rate(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        requests: int,
+        seconds: float = 60.0,
+        announced: bool = True,
+    ) -> None:
+        """Answer 429 to every request of an endpoint beyond so many in a length of time.
+
+        Args:
+            endpoint: The endpoint, mostly ``"submit"``.
+            requests: How many requests are let through.
+            seconds: The length of time, which moves along.
+            announced: Whether the refusal says with ``Retry-After`` when to come back.
+        """
+        self.inject_limit(RateLimit(endpoint_named(endpoint), requests, seconds, announced))
+
     @abstractmethod
     def hide_new_jobs(self, seconds: float) -> None:
         """Keep jobs out of the search until they are this old; by their id they are found."""
@@ -213,6 +271,10 @@ class FaultInjector(ABC):
     @abstractmethod
     def inject(self, fault: Fault) -> None:
         """Let a fault wait for its requests."""
+
+    @abstractmethod
+    def inject_limit(self, limit: RateLimit) -> None:
+        """Let a limit hold until `clear`."""
 
     @abstractmethod
     def plan_ends(self, ends: list[JobEnd]) -> None:

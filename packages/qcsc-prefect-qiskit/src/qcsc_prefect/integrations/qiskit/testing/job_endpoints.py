@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -140,12 +141,14 @@ class JobEndpoints:
         return json_response({"id": job.id, "backend": backend_name})
 
     def _search(self, request: Request, caller: Caller) -> Response:
+        wanted = _read_filter(request)
+        visibility_delay = self._faults.visibility_delay
         found = [
             job
             for job in self._store.all()
             if job.submission.instance == caller.instance.crn
-            and job.age >= self._faults.visibility_delay
-            and _matches(job, request)
+            and job.age >= visibility_delay
+            and wanted.matches(job)
         ]
         if request.parameter("sort") != "ASC":
             found.reverse()
@@ -236,19 +239,41 @@ def _described(job: Job, *, with_params: bool) -> dict[str, JSONValue]:
     return described
 
 
-def _matches(job: Job, request: Request) -> bool:
-    submission = job.submission
-    wanted_tags = set(request.query.get("tags", ()))
-    pending = request.parameter("pending")
-    after, before = request.parameter("created_after"), request.parameter("created_before")
-    return (
-        wanted_tags <= set(job.tags)
-        and request.parameter("backend") in (None, submission.backend.name)
-        and request.parameter("program") in (None, submission.program)
-        and request.parameter("session_id") in (None, submission.session_id)
-        and (pending is None or (pending == "true") == (job.state not in FINAL_STATES))
-        and (after is None or job.created >= _read_time(after))
-        and (before is None or job.created <= _read_time(before))
+@dataclass(frozen=True)
+class _Filter:
+    """What a search asks for; None stands for anything."""
+
+    tags: frozenset[str]
+    backend: str | None
+    program: str | None
+    session_id: str | None
+    pending: str | None
+    created_after: datetime | None
+    created_before: datetime | None
+
+    def matches(self, job: Job) -> bool:
+        submission = job.submission
+        pending = "false" if job.state in FINAL_STATES else "true"
+        return (
+            self.tags <= set(job.tags)
+            and self.backend in (None, submission.backend.name)
+            and self.program in (None, submission.program)
+            and self.session_id in (None, submission.session_id)
+            and self.pending in (None, pending)
+            and (self.created_after is None or job.created >= self.created_after)
+            and (self.created_before is None or job.created <= self.created_before)
+        )
+
+
+def _read_filter(request: Request) -> _Filter:
+    return _Filter(
+        tags=frozenset(request.query.get("tags", ())),
+        backend=request.parameter("backend"),
+        program=request.parameter("program"),
+        session_id=request.parameter("session_id"),
+        pending=request.parameter("pending"),
+        created_after=_read_time(request.parameter("created_after")),
+        created_before=_read_time(request.parameter("created_before")),
     )
 
 
@@ -301,7 +326,9 @@ def _whole_number(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _read_time(text: str) -> datetime:
+def _read_time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

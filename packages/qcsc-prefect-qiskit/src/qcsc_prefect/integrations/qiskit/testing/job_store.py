@@ -48,9 +48,9 @@ class JobStore:
             self._jobs[job.id] = job
         if end is None:
             running = self._workers.submit(self._run, job)
-            running.add_done_callback(lambda finished: _fail_after_crash(job, finished))
+            running.add_done_callback(lambda ended: self._fail_after_crash(job, ended))
         else:
-            job.finish(end.reason or "")
+            self._finish(job, end.reason or "")
         return job
 
     def find(self, job_id: str) -> Job | None:
@@ -114,17 +114,18 @@ class JobStore:
             output = self._simulation.run(submission.program, submission.params, submission.backend)
         except ProgramFailedError as failure:
             end = JobEnd(JobState.FAILED, failure.message, failure.code)
-            job.finish(failure.message, end)
+            self._finish(job, failure.message, end)
         else:
-            job.finish(output)
+            self._finish(job, output)
 
+    def _fail_after_crash(self, job: Job, running: Future[None]) -> None:
+        """Let a job fail whose program ended with an error that nobody foresaw."""
+        error = None if running.cancelled() else running.exception()
+        if error is not None:
+            logger.error("The simulation of job %s crashed.", job.id, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"
+            self._finish(job, reason, JobEnd(JobState.FAILED, reason, INTERNAL_ERROR))
 
-def _fail_after_crash(job: Job, finished: Future[None]) -> None:
-    """Let a job fail whose program ended with an error that nobody foresaw."""
-    if finished.cancelled():
-        return
-    error = finished.exception()
-    if error is not None:
-        logger.error("The simulation of job %s crashed.", job.id, exc_info=error)
-        reason = f"{type(error).__name__}: {error}"
-        job.finish(reason, JobEnd(JobState.FAILED, reason, INTERNAL_ERROR))
+    def _finish(self, job: Job, output: str, end: JobEnd | None = None) -> None:
+        with self._lock:
+            job.finish(output, end)

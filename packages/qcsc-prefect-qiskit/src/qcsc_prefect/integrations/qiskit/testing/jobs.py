@@ -139,7 +139,12 @@ class Job:
         self._cancelled_at = math.inf
 
     def finish(self, output: str, end: JobEnd | None = None) -> None:
-        """Take the output of the program, and how the job ends where the program decided that."""
+        """Take the output of the program, and how the job ends where the program decided that.
+
+        What comes after a cancellation changes nothing.
+        """
+        if self._cancelled_at < math.inf:
+            return
         self._output = output
         self._output_at = time.monotonic()
         if end is not None:
@@ -157,17 +162,15 @@ class Job:
     @property
     def state(self) -> str:
         """The state at this moment."""
-        now = time.monotonic()
-        if now >= self._ended_at:
-            return self._end.state
-        if now < self._created_at + self._schedule.queued_seconds:
-            return JobState.QUEUED
-        return JobState.RUNNING
+        return self._end_at(time.monotonic()).state
 
-    @property
-    def end(self) -> JobEnd:
-        """How the job ended, or that nothing is known yet."""
-        return self._end if self.state == self._end.state else JobEnd(self.state)
+    def _end_at(self, now: float) -> JobEnd:
+        """Return how the job ended, or the state it is in without a reason."""
+        if now >= self._ended_at:
+            return self._end
+        if now < self._created_at + self._schedule.queued_seconds:
+            return JobEnd(JobState.QUEUED)
+        return JobEnd(JobState.RUNNING)
 
     @property
     def output(self) -> str | None:
@@ -201,7 +204,7 @@ class Job:
 
     def record(self) -> JobRecord:
         """Return the job as it is at this moment."""
-        submission, end = self.submission, self.end
+        submission, end = self.submission, self._end_at(time.monotonic())
         return JobRecord(
             id=self.id,
             program=submission.program,
@@ -218,5 +221,5 @@ class Job:
             result_reads=self.result_reads,
             session_id=submission.session_id,
             cost=submission.cost,
-            ended=self.ended,
+            ended=self._at(self._ended_at) if end.state in FINAL_STATES else None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from qcsc_prefect.core.errors import QCSCPrefectError
 
 from .control import CONTROL_PREFIX, ScheduleChange, ServiceDescription
 from .exchange import RequestRecord, endpoint_named
-from .faults import Fault, FaultInjector
+from .faults import Fault, FaultInjector, RateLimit
 from .jobs import JobRecord
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class _RemoteFaults(FaultInjector):
     def inject(self, fault: Fault) -> None:
         self._connection.change("POST", "faults", fault)
 
+    def inject_limit(self, limit: RateLimit) -> None:
+        self._connection.change("POST", "rate-limits", limit)
+
     def plan_ends(self, ends: list[JobEnd]) -> None:
         self._connection.change("POST", "job-ends", ends)
 
@@ -125,6 +128,11 @@ class _ControlConnection:
             connection.request(method, CONTROL_PREFIX + name, body)
             response = connection.getresponse()
             answer = response.read()
+        except (OSError, HTTPException) as error:
+            raise EmulatorControlError(
+                f"Asked the emulator at {self._address} to {method} {name}; nothing answered: "
+                f"{error}. Is it still running?"
+            ) from error
         finally:
             connection.close()
         if response.status >= _OK:
