@@ -11,11 +11,13 @@ import fcntl
 import hashlib
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from prefect.settings import PREFECT_HOME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 __all__ = ["ProcessLock", "hold_lock"]
 
@@ -72,13 +74,15 @@ class ProcessLock:
 
 
 @asynccontextmanager
-async def hold_lock(folder: Path, key: str) -> AsyncIterator[None]:
+async def hold_lock(key: str, folder: Path | None = None) -> AsyncIterator[None]:
     """Wait for the lock of a key, and hold it inside the block.
 
     Args:
-        folder: Where the lock files lie.
         key: What is locked; it may hold any character.
+        folder: Where the lock files lie; by default below the current ``PREFECT_HOME``.
     """
+    if folder is None:
+        folder = Path(PREFECT_HOME.value()) / "qcsc-prefect" / "locks"
     lock = ProcessLock(folder / hashlib.sha256(key.encode()).hexdigest())
     pause = _FIRST_PAUSE
     while not lock.acquire():

@@ -18,11 +18,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from prefect.settings import PREFECT_HOME
 
 from qcsc_prefect.core.errors import (
     JobError,
@@ -119,8 +117,7 @@ class Submitter:
             SubmissionUncertainError: If the answer was lost, and no job showed up in the search
                 within the visibility delay.
         """
-        locks = Path(PREFECT_HOME.value()) / "qcsc-prefect" / "locks"
-        async with hold_lock(locks, identity.key):
+        async with hold_lock(identity.key):
             if not refresh:
                 known = await self._recorded(identity, ledger)
                 if known is None:

@@ -72,14 +72,34 @@ class SubmissionLedger:
         Returns:
             Its reference; None where there is none, it has expired, or it cannot be read.
         """
-        if not await self._store.aexists(key):
+        content = await self.content(key)
+        if content is None:
             return None
-        content = (await self._store.aread(key)).result
         try:
             return parse_job_reference(content)
         except JobReferenceError as error:
             self._logger.warning("The record of an earlier submission cannot be used: %s", error)
             return None
+
+    async def content(self, key: str) -> dict[str, object] | None:
+        """Return what a record holds, or None where there is none that can be used."""
+        if not await self._store.aexists(key):
+            return None
+        content = (await self._store.aread(key)).result
+        return content if isinstance(content, dict) else None
+
+    async def write_content(
+        self, key: str, content: dict[str, object], lifetime: timedelta | None
+    ) -> None:
+        """Write a record; it is on storage when this returns.
+
+        Args:
+            key: Key of the record.
+            content: What JSON can hold.
+            lifetime: How long the record may be used; None for ever.
+        """
+        expiration = None if lifetime is None else datetime.now(UTC) + lifetime
+        await self._write(key, content, expiration)
 
     async def write_record(
         self, key: str, reference: JobReference, lifetime: timedelta | None
@@ -91,8 +111,7 @@ class SubmissionLedger:
             reference: The job.
             lifetime: How long the record may be used; None for ever.
         """
-        expiration = None if lifetime is None else datetime.now(UTC) + lifetime
-        await self._write(key, reference.to_dict(), expiration)
+        await self.write_content(key, dict(reference.to_dict()), lifetime)
 
     async def declare_intent(self, key: str) -> None:
         """Say that a submission is about to be sent."""
@@ -104,9 +123,9 @@ class SubmissionLedger:
 
     async def outstanding_intent(self, key: str) -> SubmissionIntent | None:
         """Return the intent whose answer may be outstanding, or None."""
-        if not await self._store.aexists(_intent_key(key)):
+        content = await self.content(_intent_key(key))
+        if content is None:
             return None
-        content = (await self._store.aread(_intent_key(key))).result
         intent = msgspec.convert(content, SubmissionIntent, strict=False)
         return intent if intent.outstanding else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.tasks import run_estimator_task, submit_estimator_job_task
@@ -85,6 +85,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
         max_wait: float | None = None,
         cancel_job_on_cancellation: bool = False,
         visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
+        cache_granularity: Literal["job", "pub"] = "job",
     ) -> QCSCPrimitiveJob:
         """Submit an Estimator job and return a job-like fetch handle.
 
@@ -105,6 +106,8 @@ class QCSCEstimatorV2(PrimitiveFacade):
             max_wait: Longest wait for the job in seconds; None for no limit.
             cancel_job_on_cancellation: Whether cancelling the fetch cancels the job.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
+            cache_granularity: ``"job"`` looks the whole call up; ``"pub"`` looks its PUBs up one by
+                one, and submits only those that were not run before.
 
         Returns:
             A `QCSCPrimitiveJob` whose ``result`` fetches the native Qiskit primitive result.
@@ -114,6 +117,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
             SubmissionError: If the service refused the job, or its answer was lost.
         """
         return await self._submit(
+            "estimator",
             submit_estimator_job_task,
             pubs,
             counted={"precision": precision},
@@ -125,6 +129,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
                 cache_expiration,
                 input_digest,
                 visibility_delay,
+                cache_granularity,
             ),
             fetch=FetchFlags(
                 artifact_key, cache_result, retry_fetch, max_wait, cancel_job_on_cancellation
@@ -149,6 +154,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
         max_wait: float | None = None,
         cancel_job_on_cancellation: bool = False,
         visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
+        cache_granularity: Literal["job", "pub"] = "job",
     ) -> dict[str, Any]:
         """Submit Estimator pubs and fetch the completed task output.
 
@@ -172,6 +178,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
             max_wait: As for `run`.
             cancel_job_on_cancellation: As for `run`.
             visibility_delay: As for `run`.
+            cache_granularity: As for `run`.
 
         Returns:
             The output of the run or fetch task; the native result is ``output["result"]``.
@@ -188,12 +195,14 @@ class QCSCEstimatorV2(PrimitiveFacade):
             cache_expiration,
             input_digest,
             visibility_delay,
+            cache_granularity,
         )
         fetch = FetchFlags(
             artifact_key, cache_result, retry_fetch, max_wait, cancel_job_on_cancellation
         )
         if robust:
             job = await self._submit(
+                "estimator",
                 submit_estimator_job_task,
                 pubs,
                 counted={"precision": precision},

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
+from qcsc_prefect.integrations.qiskit.wrappers.pub_by_pub import (
+    PubByPubJob,
+    locate_pubs,
+    refuse_flags_with_pub_granularity,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from datetime import timedelta
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = ["CacheFlags", "FetchFlags", "PrimitiveFacade", "refuse_flags_without_robust"]
 
@@ -29,6 +35,7 @@ class CacheFlags:
     cache_expiration: timedelta | None
     input_digest: str | None
     visibility_delay: float
+    cache_granularity: Literal["job", "pub"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def refuse_flags_without_robust(cache: CacheFlags, fetch: FetchFlags) -> None:
         "cache_submit": cache.cache_submit,
         "cache_result": fetch.cache_result,
         "retry_fetch": fetch.retry_fetch,
+        "cache_granularity='pub'": cache.cache_granularity == "pub",
     }
     given = [name for name, is_set in flags.items() if is_set]
     if given:
@@ -84,6 +92,7 @@ class PrimitiveFacade:
 
     async def _submit(
         self,
+        primitive: PrimitiveName,
         submit_task: Callable[..., Coroutine[Any, Any, Mapping[str, Any]]],
         pubs: object,
         *,
@@ -92,30 +101,47 @@ class PrimitiveFacade:
         cache: CacheFlags,
         fetch: FetchFlags,
     ) -> QCSCPrimitiveJob:
+        runtime = {
+            "runtime_block_name": self._runtime_block_name,
+            "runtime_config": self._runtime_config,
+        }
+
+        async def submit(pubs: Sequence[object]) -> Mapping[str, Any]:
+            return await submit_task(
+                pubs,
+                **runtime,
+                **counted,
+                options=options,
+                backend_name=self._backend_name,
+                input_digest=cache.input_digest,
+                cache_submit=cache.cache_submit,
+                cache_scope=cache.cache_scope,
+                cache_namespace=cache.cache_namespace,
+                cache_expiration=cache.cache_expiration,
+                visibility_delay=cache.visibility_delay,
+            )
+
+        handle = {
+            **runtime,
+            "options": options,
+            "artifact_key": fetch.artifact_key,
+            "cache_result": fetch.cache_result,
+            "retry_fetch": fetch.retry_fetch,
+            "max_wait": fetch.max_wait,
+            "cancel_job_on_cancellation": fetch.cancel_job_on_cancellation,
+        }
+        if cache.cache_granularity == "pub":
+            refuse_flags_with_pub_granularity(cache, options)
+            coerced, locations = await locate_pubs(
+                primitive,
+                pubs,
+                runtime=runtime,
+                backend_name=self._backend_name,
+                counted=counted,
+                options=options,
+                cache=cache,
+                submit=submit,
+            )
+            return PubByPubJob(locations=locations, pubs=coerced, **handle)
         collected = collect_pubs(pubs)
-        reference = await submit_task(
-            collected,
-            self._runtime_block_name,
-            options=options,
-            runtime_config=self._runtime_config,
-            input_digest=cache.input_digest,
-            cache_submit=cache.cache_submit,
-            cache_scope=cache.cache_scope,
-            cache_namespace=cache.cache_namespace,
-            cache_expiration=cache.cache_expiration,
-            backend_name=self._backend_name,
-            visibility_delay=cache.visibility_delay,
-            **counted,
-        )
-        return QCSCPrimitiveJob(
-            job_reference=reference,
-            runtime_block_name=self._runtime_block_name,
-            runtime_config=self._runtime_config,
-            pubs=collected,
-            options=options,
-            artifact_key=fetch.artifact_key,
-            cache_result=fetch.cache_result,
-            retry_fetch=fetch.retry_fetch,
-            max_wait=fetch.max_wait,
-            cancel_job_on_cancellation=fetch.cancel_job_on_cancellation,
-        )
+        return QCSCPrimitiveJob(job_reference=await submit(collected), pubs=collected, **handle)

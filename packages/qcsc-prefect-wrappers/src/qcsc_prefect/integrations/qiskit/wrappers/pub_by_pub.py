@@ -1,0 +1,204 @@
+"""Submits only the PUBs that were not run before, and puts the result together from all jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.reference import parse_job_reference
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+from qcsc_prefect.integrations.qiskit.presentation import JobOutput
+from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
+from qcsc_prefect.integrations.qiskit.pub_locations import (
+    PubLocation,
+    PubLocations,
+    pub_keys,
+    refuse_options_that_tie_pubs,
+)
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
+from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from qcsc_prefect.core.reference import JobReference
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
+    from qcsc_prefect.integrations.qiskit.wrappers.facade import CacheFlags
+
+__all__ = ["PubByPubJob", "locate_pubs", "refuse_flags_with_pub_granularity"]
+
+
+def refuse_flags_with_pub_granularity(
+    cache: CacheFlags, options: Mapping[str, object] | None
+) -> None:
+    """Refuse what cannot be combined with looking PUBs up one by one.
+
+    Raises:
+        ConfigurationError: If submissions are not cached, a digest of the whole input is given, or
+            an option ties the PUBs together; it is a ``ValueError`` too.
+    """
+    if not cache.cache_submit:
+        raise ConfigurationError(
+            "cache_granularity='pub' refused: it looks up PUBs that were submitted before, which "
+            "needs cache_submit=True."
+        )
+    if cache.input_digest is not None:
+        raise ConfigurationError(
+            "cache_granularity='pub' refused: input_digest names the whole input, and each PUB "
+            "needs a digest of its own. Leave input_digest out."
+        )
+    refuse_options_that_tie_pubs(options)
+
+
+async def locate_pubs(
+    primitive: PrimitiveName,
+    pubs: object,
+    *,
+    runtime: Mapping[str, Any],
+    backend_name: str | None,
+    counted: Mapping[str, int | float | None],
+    options: dict[str, Any] | None,
+    cache: CacheFlags,
+    submit: Callable[[Sequence[Pub]], Awaitable[Mapping[str, Any]]],
+) -> tuple[list[Pub], list[PubLocation]]:
+    """Say which job ran each PUB, submitting those that none has run.
+
+    Args:
+        primitive: Which primitive.
+        pubs: PUB-like objects.
+        runtime: ``runtime_block_name`` and ``runtime_config`` of the call.
+        backend_name: Backend, where the configuration names none.
+        counted: ``shots`` or ``precision`` of the call.
+        options: Options of the call.
+        cache: How PUBs are looked up.
+        submit: Submits a list of PUBs as one job and returns its reference.
+
+    Returns:
+        The native PUBs and their locations, in the order of the call.
+    """
+    config = await resolve_config(**runtime)
+    coerced = await run_blocking(coerce_pubs, pubs, primitive)
+    keys = await run_blocking(
+        pub_keys,
+        primitive,
+        coerced,
+        config=config,
+        runtime_block_name=runtime["runtime_block_name"],
+        backend_name=config.backend_name or backend_name,
+        shots=counted.get("shots"),
+        precision=counted.get("precision"),
+        options=options,
+        cache_scope=cache.cache_scope,
+        cache_namespace=cache.cache_namespace,
+    )
+    logger = run_logger()
+    locations = PubLocations(SubmissionLedger.current(logger), await open_job_service(config))
+    # One at a time for each account: lists that overlap must not both submit what they share.
+    async with hold_lock(f"pubs {sorted(config.identity().items())}"):
+        refresh = refresh_requested()
+        found = {key: None if refresh else await locations.find(key) for key in keys}
+        missing = [index for index, key in enumerate(keys) if found[key] is None]
+        logger.info(
+            "%d of %d PUBs were run before; %s",
+            len(keys) - len(missing),
+            len(keys),
+            f"submitting {len(missing)}" if missing else "nothing to submit",
+        )
+        if missing:
+            reference = parse_job_reference(await submit([coerced[index] for index in missing]))
+            added = await locations.remember(
+                [keys[index] for index in missing], reference, cache.cache_expiration
+            )
+            found.update(zip((keys[index] for index in missing), added, strict=True))
+    return coerced, [location for key in keys if (location := found[key]) is not None]
+
+
+class PubByPubJob(QCSCPrimitiveJob):
+    """A handle whose result comes from several jobs.
+
+    The handle's own reference is that of the newest job among them.
+
+    Args:
+        locations: Where each PUB was run.
+        **arguments: As for `QCSCPrimitiveJob`; ``job_reference`` is found here.
+    """
+
+    def __init__(self, *, locations: Sequence[PubLocation], **arguments: Any) -> None:
+        references = [parse_job_reference(location.job_reference) for location in locations]
+        newest = max(references, key=lambda reference: reference.submitted_at or "")
+        super().__init__(job_reference=newest.to_dict(), **arguments)
+        self._locations = list(locations)
+        self._references: dict[str, JobReference] = {
+            str(reference.job_id): reference for reference in references
+        }
+
+    async def output(self) -> dict[str, Any]:
+        """Fetch all jobs that ran a PUB of this call, and put their results together.
+
+        Returns:
+            As `QCSCPrimitiveJob.output`; the native result holds one entry for each PUB asked for,
+            and ``metadata["job_ids"]``, there and in the result itself, names the job of each.
+
+        Raises:
+            JobError: As `QCSCPrimitiveJob.output` does.
+        """
+        if self._output is None:
+            outputs = await asyncio.gather(*(self._fetch(job_id) for job_id in self._references))
+            self._output = self._assembled(dict(zip(self._references, outputs, strict=True)))
+        return self._output
+
+    async def _fetch(self, job_id: str) -> dict[str, Any]:
+        single = QCSCPrimitiveJob(
+            job_reference=self._references[job_id].to_dict(),
+            runtime_block_name=self._runtime_block_name,
+            runtime_config=self._runtime_config,
+            pubs=self._pubs_of(job_id),
+            artifact_key=self._artifact_key_of(job_id),
+            options=self._options,
+            cache_result=self._cache_result,
+            retry_fetch=self._retry_fetch,
+            max_wait=self._max_wait,
+            cancel_job_on_cancellation=self._cancel_job_on_cancellation,
+        )
+        return await single.output()
+
+    def _pubs_of(self, job_id: str) -> list[object] | None:
+        """The PUBs of a job, if this call knows all of them."""
+        if self._pubs is None:
+            return None
+        known = {
+            location.index: pub
+            for location, pub in zip(self._locations, self._pubs, strict=True)
+            if location.job_reference["job_id"] == job_id
+        }
+        return [known[index] for index in range(len(known))] if max(known) < len(known) else None
+
+    def _artifact_key_of(self, job_id: str) -> str | None:
+        """Each job has artifacts of its own; the newest has the key as it was given."""
+        if self._artifact_key is None or job_id == self.job_id():
+            return self._artifact_key
+        return f"{self._artifact_key}-{job_id}"
+
+    def _assembled(self, outputs: Mapping[str, dict[str, Any]]) -> JobOutput:
+        from qiskit.primitives import PrimitiveResult
+
+        job_ids = [str(location.job_reference["job_id"]) for location in self._locations]
+        newest = outputs[str(self.job_id())]
+        pub_results = [
+            outputs[job_id]["result"][location.index]
+            for job_id, location in zip(job_ids, self._locations, strict=True)
+        ]
+        result = PrimitiveResult(
+            pub_results, metadata={**newest["result"].metadata, "job_ids": job_ids}
+        )
+        metadata = {**newest["metadata"], "job_ids": job_ids, "pubs": []}
+        for job_id, location in zip(job_ids, self._locations, strict=True):
+            pubs = outputs[job_id]["metadata"].get("pubs", [])
+            known = pubs[location.index] if location.index < len(pubs) else {}
+            metadata["pubs"].append({**known, "job_id": job_id})
+        return JobOutput({**newest, "result": result, "metadata": metadata})
