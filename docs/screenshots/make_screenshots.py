@@ -68,8 +68,6 @@ SHOTS = (
     Shot("ui-summary-estimator", "hydrogen-summary", "Software", 1390),
     Shot("ui-counts-table", "ghz-counts", "standard error", 560),
     Shot("ui-values-table", "hydrogen-values", "standard error", 760),
-    Shot("ui-values-plot", "hydrogen-values-plot", "Image URL", 720),
-    Shot("ui-progress", "hydrogen-progress", "Progress", 330),
 )
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from msgspec import UNSET
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import DataBin, PrimitiveResult, PubResult
 from qiskit.primitives.containers.sampler_pub import SamplerPub
-from qiskit_ibm_runtime import RuntimeJobV2, SamplerOptions
+from qiskit_ibm_runtime import (
+    QiskitRuntimeService,
+    RuntimeJobV2,
+    SamplerOptions,
+    SamplerV2,
+)
 from qiskit_ibm_runtime.api.client import RuntimeClient
 from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
@@ -24,6 +30,7 @@ from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 from qcsc_prefect.core.metadata import JobMetadata
 from qcsc_prefect.integrations.qiskit.job_metadata import METRICS_SECONDS, collect_job_metadata
 from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 METRICS = {
     "timestamps": {
@@ -129,6 +136,36 @@ def test_facts_of_a_job_on_the_service(job, service):
     assert record.instance is UNSET, "this backend has none"
     assert len(service.requests) == 1
     assert JobMetadata.from_builtins(json.loads(json.dumps(record.to_builtins()))) == record
+
+
+def test_a_real_run_on_the_emulated_service(backend):
+    with (
+        EmulatedService(backends=["fake_manila"], seed=7) as service,
+        service.client_environment(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        client = QiskitRuntimeService(
+            channel="ibm_quantum_platform",
+            token=service.token,
+            url=service.url,
+            instance=service.instance,
+        )
+        circuit = QuantumCircuit(2, name="bell")
+        circuit.h(0)
+        circuit.cx(0, 1)
+        circuit.measure_all()
+        sampler = SamplerV2(mode=client.backend("fake_manila"))
+        sampler.options.environment.job_tags = ["mine"]
+        job = sampler.run([transpile(circuit, backend)], shots=30)
+        result, job = job.result(), client.job(job.job_id())
+        before = len(service.requests)
+        record = collect_job_metadata(primitive="sampler", job=job, result=result, pubs=[circuit])
+        assert len(service.requests) - before == 1
+    assert (record.tags, record.instance) == (["mine"], service.instance)
+    assert record.created <= record.started <= record.pubs[0].started
+    assert record.pubs[0].completed <= record.completed
+    assert record.pubs[0].shots == 30
 
 
 def test_usage_that_is_not_settled_is_absent(job, service):

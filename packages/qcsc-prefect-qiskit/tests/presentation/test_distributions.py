@@ -57,6 +57,19 @@ def test_a_sweep_is_counted_as_a_whole_and_by_point():
             assert distribution.by_point[row, point] == pytest.approx(share)
 
 
+def test_the_swept_parameter_is_found(ghz, rotation, sample):
+    angles = np.linspace(0, np.pi, 5)
+    pubs = [ghz, (rotation, angles)]
+    result = sample(pubs, shots=100)
+    distributions, _ = distributions_of(result, pubs, most=10)
+    assert distributions[0].axis is None
+    assert distributions[1].axis.parameter == "theta"
+    assert distributions[1].axis.values.tolist() == angles.tolist()
+    for others in (pubs[:1], [ghz, ghz], [ghz, "no PUB"], [ghz, (rotation, [[0.0] * 7] * 2)]):
+        unmatched, _ = distributions_of(result, others, most=10)
+        assert unmatched[1].axis is None
+
+
 def test_of_very_many_shots_the_first_are_counted():
     bits = BitArray(np.zeros((MOST_SHOTS + 1, 1), dtype=np.uint8), 1)
     (distribution,), _ = distributions_of(_result(c=bits), most=10)

@@ -53,8 +53,11 @@ def _random_shots(num_bits: int, shots: int) -> PrimitiveResult:
 
 
 def test_bars_and_a_sweep_share_a_picture(ghz, rotation, sample):
-    result = sample([ghz, (rotation, np.linspace(0, np.pi, 12))], shots=100)
-    distributions, _ = distributions_of(result, most=10)
+    pubs = [ghz, (rotation, np.linspace(0, np.pi, 12))]
+    result = sample(pubs, shots=100)
+    unknown, _ = distributions_of(result, most=10)
+    _size(draw_distributions(unknown, caption="", pub_names=["PUB 0", "PUB 1"]))
+    distributions, _ = distributions_of(result, pubs, most=10)
     uri = draw_distributions(distributions, caption="$broken{", pub_names=["PUB 0", "$x"])
     width, height = _size(uri)
     assert 800 < width < 1500

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qiskit.primitives.containers import BitArray, PrimitiveResult
+from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+from qcsc_prefect.integrations.qiskit.presentation.sweeps import SweepAxis, sweep_axis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["Distribution", "distributions_of"]
@@ -46,6 +51,7 @@ class Distribution:
             them.
         by_point: Share of each of these outcomes at each point of the sweep, of shape
             ``(len(top), number of points)``; None for one point, and for very many.
+        axis: What the sweep changes, or None where that is not one parameter along one axis.
     """
 
     pub: int
@@ -57,6 +63,7 @@ class Distribution:
     distinct: int
     top: tuple[tuple[str, int], ...]
     by_point: NDArray[np.float64] | None
+    axis: SweepAxis | None
 
     @property
     def more(self) -> int:
@@ -74,11 +81,14 @@ class Distribution:
         return math.sqrt(share * (1 - share) / self.counted)
 
 
-def distributions_of(result: object, *, most: int) -> tuple[list[Distribution], int]:
+def distributions_of(
+    result: object, pubs: Sequence[object] | None = None, *, most: int
+) -> tuple[list[Distribution], int]:
     """Count the outcomes of each register of a sampler result.
 
     Args:
         result: A native ``PrimitiveResult``; one without registers gives nothing.
+        pubs: What was submitted, from which the swept parameter is read.
         most: Number of registers that are counted, in the result's order.
 
     Returns:
@@ -92,10 +102,27 @@ def distributions_of(result: object, *, most: int) -> tuple[list[Distribution], 
     ]
     shown = registers[:most]
     share = MOST_SHOTS // max(1, len(shown))
-    return [_distribution(*register, most_shots=share) for register in shown], len(registers)
+    matching = isinstance(result, PrimitiveResult) and pubs is not None and len(pubs) == len(result)
+    counted = [
+        _distribution(
+            index,
+            name,
+            bits,
+            most_shots=share,
+            axis=_axis(pubs[index], bits.shape) if pubs is not None and matching else None,
+        )
+        for index, name, bits in shown
+    ]
+    return counted, len(registers)
 
 
-def _distribution(pub: int, register: str, bits: BitArray, *, most_shots: int) -> Distribution:
+def _axis(pub: object, shape: tuple[int, ...]) -> SweepAxis | None:
+    return sweep_axis(lambda: SamplerPub.coerce(pub).parameter_values, shape)
+
+
+def _distribution(
+    pub: int, register: str, bits: BitArray, *, most_shots: int, axis: SweepAxis | None
+) -> Distribution:
     shots = bits.size * bits.num_shots
     rows = bits.array.reshape(-1, bits.array.shape[-1])[:most_shots]
     outcomes, inverse, counts = _unique_rows(rows)
@@ -116,6 +143,7 @@ def _distribution(pub: int, register: str, bits: BitArray, *, most_shots: int) -
         distinct=len(counts),
         top=top,
         by_point=by_point,
+        axis=axis,
     )
 
 

@@ -9,29 +9,18 @@ import numpy as np
 from qiskit.primitives.containers import PrimitiveResult
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 
+from qcsc_prefect.integrations.qiskit.presentation.sweeps import SweepAxis, sweep_axis
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Estimates", "SweepAxis", "estimates_of"]
+__all__ = ["Estimates", "estimates_of"]
 
 #: Names under which results hold the standard errors, the best known one first. The second
 #: comes with error mitigation, where `stds` may be missing.
 STANDARD_ERRORS = ("stds", "ensemble_standard_error")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepAxis:
-    """The one parameter that a PUB's sweep changes.
-
-    Attributes:
-        parameter: The parameter's name.
-        values: Its value at each point.
-    """
-
-    parameter: str
-    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +66,10 @@ def estimates_of(result: object, pubs: Sequence[object] | None = None) -> list[E
         errors = next((data[name] for name in STANDARD_ERRORS if name in data), None)
         if errors is not None:
             errors = np.broadcast_to(np.asarray(errors, dtype=np.float64), values.shape)
-        axis = _sweep_axis(pubs[index], values.shape) if pubs is not None and matching else None
+        axis = _axis(pubs[index], values.shape) if pubs is not None and matching else None
         estimates.append(Estimates(pub=index, values=values, standard_errors=errors, axis=axis))
     return estimates
 
 
-def _sweep_axis(pub: object, shape: tuple[int, ...]) -> SweepAxis | None:
-    if len(shape) != 1:
-        return None
-    bindings = EstimatorPub.coerce(pub).parameter_values
-    if bindings.shape != shape:
-        return None
-    names = [name for key in bindings.data for name in key]
-    values = np.concatenate(
-        [bindings.data[key].reshape(*shape, -1) for key in bindings.data], axis=-1
-    )
-    varying = np.flatnonzero((values != values[:1]).any(axis=0))
-    if len(varying) != 1:
-        return None
-    column = int(varying[0])
-    return SweepAxis(parameter=names[column], values=values[:, column].astype(np.float64))
+def _axis(pub: object, shape: tuple[int, ...]) -> SweepAxis | None:
+    return sweep_axis(lambda: EstimatorPub.coerce(pub).parameter_values, shape)

@@ -189,15 +189,28 @@ def _draw_sweep(
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    mesh = axis.imshow(by_point, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
+    rows = np.arange(len(item.top) + 1) - 0.5
+    if item.axis is not None and (np.diff(item.axis.values) > 0).all():
+        columns, swept = _edges(item.axis.values), item.axis.parameter
+    else:
+        columns, swept = np.arange(by_point.shape[1] + 1) - 0.5, "point of the sweep"
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    mesh = axis.pcolormesh(columns, rows, by_point, cmap="Blues", vmin=0)
+    axis.invert_yaxis()
     axis.set_yticks(
         np.arange(len(item.top)), [_label(outcome) for outcome, _ in item.top], family="monospace"
     )
-    axis.set_xlabel("point of the sweep", color=_INK)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel(swept, color=_INK, parse_math=False)
     bar = figure.colorbar(mesh, ax=axis, pad=0.02)
     bar.set_label("share of shots", color=_INK)
     bar.outline.set_visible(False)
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the edges of cells around ascending centres: half way to each neighbour."""
+    between = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - between[0], 2 * centres[-1] - between[-1]
+    return np.concatenate([[first], between, [last]])
 
 
 def _draw_curves(axis: Axes, item: Estimates) -> None:

@@ -230,7 +230,7 @@ def _content(
     if job_url is not None:
         metadata = msgspec.structs.replace(metadata, job_url=job_url)
     result = output.get("result")
-    distributions, registers = distributions_of(result, most=MOST_REGISTERS)
+    distributions, registers = distributions_of(result, pubs, most=MOST_REGISTERS)
     return _Content(
         metadata=metadata,
         distributions=distributions,
