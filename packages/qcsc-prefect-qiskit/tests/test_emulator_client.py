@@ -242,8 +242,8 @@ def test_waiting_for_a_result_asks_twice_a_second(emulator) -> None:
     job = SamplerV2(connect(emulator).backend(BACKEND)).run([bell()], shots=10)
     emulator.clear_requests()
     job.result()
-    # At 0.0, 0.5, 1.0 and 1.5 s; a slow machine may ask less often.
-    assert 3 <= emulator.count("job") <= 4
+    # At 0.0, 0.5, 1.0 and 1.5 s; a slow machine asks less often.
+    assert 2 <= emulator.count("job") <= 4
     assert emulator.count("result") == 1
 
 

@@ -14,7 +14,7 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, PrimitiveRes
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime.execution_span import ExecutionSpans, SliceSpan
-from qiskit_ibm_runtime.json import RuntimeDecoder, RuntimeEncoder
+from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
 from .programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
 
