@@ -8,9 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[3] / "docs" / "emulator.md"
 
 
+@pytest.mark.skipif(
+    not os.environ.get("QCSC_LONG_TESTS"),
+    reason="starts a Prefect server of its own, about 20 s; set QCSC_LONG_TESTS=1",
+)
 def test_the_example_of_the_page_passes(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert [name for name, _ in blocks] == ["conftest.py", "test_flow.py"]

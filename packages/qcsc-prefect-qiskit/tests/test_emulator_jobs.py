@@ -13,7 +13,7 @@ import pytest
 import requests
 from qiskit import QuantumCircuit
 from qiskit.circuit import Gate
-from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2
+from qiskit_ibm_runtime import QiskitRuntimeService, RuntimeEncoder, SamplerV2
 from qiskit_ibm_runtime.exceptions import (
     IBMRuntimeError,
     RuntimeInvalidStateError,
@@ -21,7 +21,6 @@ from qiskit_ibm_runtime.exceptions import (
     RuntimeJobNotFound,
     RuntimeProgramNotFound,
 )
-from qiskit_ibm_runtime import RuntimeEncoder
 
 from qcsc_prefect.integrations.qiskit.testing import (
     EmulatedAccount,
