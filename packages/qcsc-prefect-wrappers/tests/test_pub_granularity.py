@@ -102,7 +102,7 @@ async def test_equal_pubs_in_one_call_are_samples_of_their_own(prefect_home: Pat
 async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, service, config):
     from qcsc_prefect.core.errors import JobFailedError
 
-    service.faults.fail_next_job(reason="out of cold", reason_code=1000)
+    service.faults.end_jobs("Failed")
     with pytest.raises(JobFailedError):
         await sample(config, [basis_state("01")])
     _, output = await sample(config, [basis_state("01")])

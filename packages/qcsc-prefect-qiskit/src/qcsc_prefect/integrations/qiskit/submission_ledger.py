@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-from prefect.filesystems import LocalFileSystem
+from prefect.filesystems import LocalFileSystem, NullFileSystem
 from prefect.results import ResultStore, get_result_store
 from prefect.serializers import JSONSerializer
 
@@ -53,9 +53,14 @@ class SubmissionLedger:
     """Records and intents of submissions, by key."""
 
     def __init__(self, store: ResultStore, logger: RunLogger) -> None:
-        self._store = store.model_copy(
-            update={"serializer": JSONSerializer(), "cache_result_in_memory": False}
-        )
+        changes: dict[str, object] = {
+            "serializer": JSONSerializer(),
+            "cache_result_in_memory": False,
+        }
+        if isinstance(store.metadata_storage, NullFileSystem):
+            # A flow's own store writes what a record is about into nothing.
+            changes["metadata_storage"] = None
+        self._store = store.model_copy(update=changes)
         self._logger = logger
 
     @classmethod
