@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import CacheKeyFnPolicy
-from prefect.testing.utilities import prefect_test_harness
 from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, SamplerPubResult, StatevectorSampler
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _prefect_server():
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def _ghz() -> QuantumCircuit:

@@ -105,7 +105,7 @@ def _axes_by_step(array: np.ndarray[Any, Any]) -> list[int]:
 def _raw_bytes(array: np.ndarray[Any, Any]) -> Buffer:
     """The elements of a C-contiguous array, without a copy."""
     if array.nbytes == 0:
-        return Buffer(memoryview(b""))
+        return Buffer(memoryview(bytearray()))
     return Buffer(array.reshape(-1).view(np.uint8).data)
 
 
@@ -135,6 +135,8 @@ def _build_array(parts: Sequence[object]) -> np.ndarray[Any, Any]:
     match elements:
         case [StoredBuffer() as buffer] if not dtype.hasobject:
             buffer.read_into(_raw_bytes(in_memory_order).data)
+        case [bytes(raw)] if not dtype.hasobject:
+            _raw_bytes(in_memory_order).data[:] = raw
         case _:
             # By way of one axis, because an element may itself be a sequence.
             flat = np.ndarray(len(elements), dtype)
@@ -149,8 +151,10 @@ def _refuse_wrong_count(dtype: np.dtype[Any], count: int, elements: list[object]
     match elements:
         case _ if dtype.hasobject:
             fits = len(elements) == count
-        case [StoredBuffer() as buffer]:
-            fits = buffer.nbytes == count * dtype.itemsize
+        case [StoredBuffer(nbytes=stored_size)]:
+            fits = stored_size == count * dtype.itemsize
+        case [bytes(raw)]:
+            fits = len(raw) == count * dtype.itemsize
         case _:
             fits = False
     if not fits:

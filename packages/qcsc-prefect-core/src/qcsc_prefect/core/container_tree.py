@@ -138,7 +138,10 @@ class TreeWriter:
             return value
         return ["b", self._buffer_node(memoryview(value))]
 
-    def _buffer_node(self, data: memoryview) -> list[object]:
+    def _buffer_node(self, data: memoryview) -> object:
+        if data.nbytes < _LONG_BYTES:
+            # Thousands of small arrays compress better together, and much faster.
+            return data.tobytes()
         self.buffers.append(data)
         # Buffer 0 is the tree itself.
         return ["@", len(self.buffers)]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # A whole number of three-byte groups, so that the pieces' texts can be joined.
 _RAW_PIECE: Final = 3 << 18
-_TEXT_PIECE: Final = 4 << 18
+#: Characters of text that are decoded at once.
+TEXT_PIECE: Final = 4 << 18
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(bytes)
@@ -45,16 +46,24 @@ def encode_pieces(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         yield _encoded(rest)
 
 
-def decode_text(text: bytes | memoryview) -> memoryview:
+def text_pieces(text: bytes | memoryview) -> Iterator[memoryview]:
+    """A base64 text in pieces that can be decoded one by one."""
+    view = memoryview(text)
+    for offset in range(0, view.nbytes, TEXT_PIECE):
+        yield view[offset : offset + TEXT_PIECE]
+
+
+def decode_pieces(pieces: Iterable[bytes | memoryview]) -> memoryview:
     """The bytes of a base64 text as `encode_pieces` makes it.
+
+    Args:
+        pieces: The text; every piece but the last has a multiple of four characters.
 
     Raises:
         DamagedRecordError: It is no such text.
     """
-    view = memoryview(text)
     raw = io.BytesIO()
-    for offset in range(0, view.nbytes, _TEXT_PIECE):
-        piece = view[offset : offset + _TEXT_PIECE]
+    for piece in pieces:
         try:
             raw.write(_decoder.decode(b"".join((b'"', piece, b'"'))))
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.container import decode_container, encode_container
 
-from .base64_pieces import decode_text, encode_pieces
+from .base64_pieces import decode_pieces, encode_pieces, text_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def encode_output(output: object) -> Iterator[bytes]:
@@ -30,7 +30,19 @@ def decode_output(text: bytes | memoryview) -> object:
     Raises:
         RecordError: The text is damaged, or this release cannot read it.
     """
-    return decode_container(decode_text(text))
+    return decode_output_pieces(text_pieces(text))
+
+
+def decode_output_pieces(pieces: Iterable[bytes | memoryview]) -> object:
+    """The output whose base64 text these pieces are.
+
+    Args:
+        pieces: The text; every piece but the last has a multiple of four characters.
+
+    Raises:
+        RecordError: The text is damaged, or this release cannot read it.
+    """
+    return decode_container(decode_pieces(pieces))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,8 @@ from qcsc_prefect.core.container_file import write_chunks_atomically
 from qcsc_prefect.core.errors import DamagedRecordError, RecordError
 
 from ..blocking_calls import run_blocking
-from .encoding import decode_output, encode_output
+from .base64_pieces import TEXT_PIECE
+from .encoding import decode_output, decode_output_pieces, encode_output
 from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
 
 if TYPE_CHECKING:
@@ -133,23 +135,16 @@ async def aread_result_record(store: ResultStore, key: str) -> StoredResult | No
     storage = await _storage_of(store)
     metadata_storage = _separate_metadata_storage(store)
     try:
-        if metadata_storage is None:
-            content = await _read(storage, key)
-            return None if content is None else await run_blocking(_decode_record, content)
-        packed_metadata = await _read(metadata_storage, key)
-        if packed_metadata is None:
-            return None
-        metadata = _checked_metadata(packed_metadata)
-        if _is_expired(metadata):
-            return None
-        content = await _read(storage, metadata.storage_key or key)
-        if content is None:
-            return None
-        output = await run_blocking(decode_output, content)
+        if metadata_storage is not None:
+            return await _read_separately(storage, metadata_storage, key)
+        path = _local_path(storage, key)
+        if path is not None:
+            return await run_blocking(_read_local_record, path)
+        content = await _read(storage, key)
+        return None if content is None else await run_blocking(_decode_record, content)
     except RecordError as exc:
         _logger.warning("The stored result under the key %s is not used: %s", key, exc)
         return None
-    return StoredResult(output, metadata.expiration)
 
 
 def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
@@ -159,26 +154,56 @@ def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
     yield _AFTER_RESULT
 
 
+def _read_local_record(path: Path) -> StoredResult | None:
+    """Read a record without ever holding the whole of its text."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_LONGEST_METADATA)
+            end = file.seek(-len(_AFTER_RESULT), os.SEEK_END) if beginning else 0
+            layout = _layout(beginning)
+            if layout is None or file.read() != _AFTER_RESULT:
+                file.seek(0)
+                return _decode_record(file.read())
+            metadata, start = layout
+            if _is_expired(metadata):
+                return None
+            file.seek(start)
+            pieces = (file.read(min(TEXT_PIECE, end - at)) for at in range(start, end, TEXT_PIECE))
+            return StoredResult(decode_output_pieces(pieces), metadata.expiration)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise RecordError(f"{path} cannot be read: {exc.strerror}.") from exc
+
+
 def _decode_record(content: bytes) -> StoredResult | None:
-    metadata, text = _split_record(content)
+    layout = _layout(content)
+    if layout is not None and content.endswith(_AFTER_RESULT):
+        metadata, start = layout
+        text = memoryview(content)[start : -len(_AFTER_RESULT)]
+    else:
+        metadata, text = _parsed_record(content)
     if _is_expired(metadata):
         return None
     return StoredResult(decode_output(text), metadata.expiration)
 
 
-def _split_record(content: bytes) -> tuple[_Metadata, bytes | memoryview]:
-    """The metadata, and the text of the result without a copy where Prefect laid it out."""
-    start = content.find(_BEFORE_RESULT, 0, _LONGEST_METADATA)
-    if content.startswith(_BEFORE_METADATA) and content.endswith(_AFTER_RESULT) and start > 0:
-        metadata = _checked_metadata(content[len(_BEFORE_METADATA) : start])
-        text = memoryview(content)[start + len(_BEFORE_RESULT) : -len(_AFTER_RESULT)]
-        return metadata, text
+def _layout(beginning: bytes) -> tuple[_Metadata, int] | None:
+    """The metadata and where the result's text starts, where Prefect laid the record out."""
+    end = beginning.find(_BEFORE_RESULT, 0, _LONGEST_METADATA)
+    if end < 0 or not beginning.startswith(_BEFORE_METADATA):
+        return None
+    return _checked_metadata(beginning[len(_BEFORE_METADATA) : end]), end + len(_BEFORE_RESULT)
+
+
+def _parsed_record(content: bytes) -> tuple[_Metadata, memoryview]:
+    """A record in any layout of JSON."""
     try:
         record = msgspec.json.decode(content, type=_Record)
     except _DECODE_ERRORS as exc:
         raise DamagedRecordError(f"This is no record of a result: {exc}.") from exc
     _refuse_other_serializer(record.metadata)
-    return record.metadata, record.result.encode()
+    return record.metadata, memoryview(record.result.encode())
 
 
 def _checked_metadata(packed: bytes) -> _Metadata:
@@ -205,6 +230,22 @@ def _is_expired(metadata: _Metadata) -> bool:
     if expiration.tzinfo is None:
         expiration = expiration.replace(tzinfo=UTC)
     return expiration <= datetime.now(UTC)
+
+
+async def _read_separately(
+    storage: WritableFileSystem, metadata_storage: WritableFileSystem, key: str
+) -> StoredResult | None:
+    """Read a result whose metadata lie in storage of their own."""
+    packed_metadata = await _read(metadata_storage, key)
+    if packed_metadata is None:
+        return None
+    metadata = _checked_metadata(packed_metadata)
+    if _is_expired(metadata):
+        return None
+    content = await _read(storage, metadata.storage_key or key)
+    if content is None:
+        return None
+    return StoredResult(await run_blocking(decode_output, content), metadata.expiration)
 
 
 async def _storage_of(store: ResultStore) -> WritableFileSystem:
