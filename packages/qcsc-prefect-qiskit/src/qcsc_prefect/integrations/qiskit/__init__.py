@@ -13,6 +13,7 @@ which backend jobs run. With ``channel="local"`` they run on this machine and ne
 Qiskit and its client are imported when the first job needs them, not here.
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 # The wrappers live inside this package and come from another distribution.
@@ -68,6 +69,11 @@ __all__ = [
 _WRAPPERS = f"{__name__}.wrappers"
 _FROM_WRAPPERS = frozenset({"QCSCEstimatorV2", "QCSCPrimitiveJob", "QCSCSamplerV2"})
 
+# Where they are absent nothing may list them: ``import *`` and Prefect's search for blocks read
+# every name that is listed.
+if find_spec(_WRAPPERS) is not None:
+    __all__ += ["QCSCEstimatorV2", "QCSCPrimitiveJob", "QCSCSamplerV2"]
+
 
 def __getattr__(name: str) -> object:
     """Export the wrappers' names lazily: they come from a distribution that may be absent."""
@@ -90,4 +96,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FROM_WRAPPERS})
+    return sorted({*globals(), *__all__})

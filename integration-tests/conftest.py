@@ -1,0 +1,79 @@
+"""What the integration tests share: built wheels, and environments that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .environments import (
+    DISTRIBUTIONS,
+    ROOT,
+    Built,
+    PrefectServer,
+    VirtualEnvironment,
+    make_once,
+    run,
+    uv,
+)
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def built(session_folder: Path) -> Built:
+    """Wheels and sdists of all packages; the wheels are built from the sdists."""
+
+    def build(folder: Path) -> None:
+        for name in DISTRIBUTIONS:
+            run([uv(), "build", "-q", "--package", name, "-o", folder], cwd=ROOT)
+
+    return Built(make_once(session_folder / "dist", build))
+
+
+@pytest.fixture(scope="session")
+def core_environment(session_folder: Path, built: Built) -> VirtualEnvironment:
+    """The core package alone, by plain pip."""
+
+    def make(folder: Path) -> None:
+        environment = VirtualEnvironment.create(folder, with_pip=True)
+        environment.pip_install(*built.find_links, built.wheel("qcsc-prefect-core"))
+
+    return VirtualEnvironment(make_once(session_folder / "core-alone", make))
+
+
+@pytest.fixture(scope="session")
+def qiskit_environment(session_folder: Path, built: Built) -> VirtualEnvironment:
+    """The qiskit package with what it needs, and without wrappers."""
+
+    def make(folder: Path) -> None:
+        environment = VirtualEnvironment.create(folder)
+        environment.uv_install(*built.find_links, built.wheel("qcsc-prefect-qiskit"))
+
+    return VirtualEnvironment(make_once(session_folder / "qiskit-alone", make))
+
+
+@pytest.fixture(scope="session")
+def whole_environment(session_folder: Path, built: Built) -> VirtualEnvironment:
+    """All three packages, by plain pip, with the simulator that the main job runs on."""
+
+    def make(folder: Path) -> None:
+        environment = VirtualEnvironment.create(folder, with_pip=True)
+        environment.pip_install(
+            *built.find_links, built.wheel("qcsc-prefect-wrappers"), "qcsc-prefect-qiskit[aer]"
+        )
+
+    return VirtualEnvironment(make_once(session_folder / "whole", make))
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One server for the tests that do not need the embedded one; starting one takes long."""
+    with PrefectServer.started(tmp_path_factory.mktemp("server") / "home") as server:
+        yield server
