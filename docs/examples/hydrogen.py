@@ -54,7 +54,7 @@ ANGLES = np.linspace(-np.pi, np.pi, 49)
 
 def ghz_circuit(num_qubits: int) -> QuantumCircuit:
     """Return a circuit that prepares and measures a GHZ state."""
-    circuit = QuantumCircuit(num_qubits)
+    circuit = QuantumCircuit(num_qubits, name=f"GHZ-{num_qubits}")
     circuit.h(0)
     for qubit in range(1, num_qubits):
         circuit.cx(qubit - 1, qubit)
@@ -65,7 +65,7 @@ def ghz_circuit(num_qubits: int) -> QuantumCircuit:
 def hydrogen_ansatz() -> QuantumCircuit:
     """Return cos(theta/2)|01> + sin(theta/2)|10>, the states that share both electrons."""
     theta = Parameter("theta")
-    circuit = QuantumCircuit(2)
+    circuit = QuantumCircuit(2, name="H2 ansatz")
     circuit.x(0)
     circuit.ry(theta, 1)
     circuit.cx(1, 0)

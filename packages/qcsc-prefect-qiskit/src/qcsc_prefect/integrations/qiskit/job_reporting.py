@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.presentation import JobProgress, state_line
@@ -31,7 +30,6 @@ class JobReporter:
         self._logger = logger
         self._last: JobStatus | None = None
         self._waited = 0.0
-        self._updates: set[asyncio.Task[None]] = set()
         self._progress = (
             None
             if artifact_key is None
@@ -63,15 +61,11 @@ class JobReporter:
             )
             self._logger.info("%s", line[0].upper() + line[1:])
         if self._progress is not None and not status.state.is_final:
-            update = asyncio.ensure_future(
-                self._progress.update(
-                    state=status.raw_state,
-                    waited_seconds=waited,
-                    queue_position=status.queue_position,
-                )
+            self._progress.note(
+                state=status.raw_state,
+                waited_seconds=waited,
+                queue_position=status.queue_position,
             )
-            self._updates.add(update)
-            update.add_done_callback(self._updates.discard)
 
     async def finish(self) -> None:
         """Show the last state that was seen; short, and silent about failures of the API."""
