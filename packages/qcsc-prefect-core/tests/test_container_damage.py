@@ -2,7 +2,7 @@
 
 The long form runs as many examples as it is told::
 
-    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "damage or forged" packages
+    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
 """
 
 from __future__ import annotations

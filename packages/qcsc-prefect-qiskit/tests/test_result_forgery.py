@@ -2,7 +2,7 @@
 
 What is forged has a valid hash, as whoever can write to the storage can make one. The long form::
 
-    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "damage or forged" packages
+    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
 """
 
 from __future__ import annotations

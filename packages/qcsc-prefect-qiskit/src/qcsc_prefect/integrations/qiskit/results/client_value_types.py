@@ -93,7 +93,7 @@ def _pub_result_parts(result: PubResult) -> Iterator[Part]:
 def _estimator_pub_result_type() -> ValueType[Any]:
     try:
         from qiskit_ibm_runtime.results import EstimatorPubResult
-    except ModuleNotFoundError:  # before client 0.48
+    except ImportError:  # before client 0.48
         from qiskit_ibm_runtime.utils.estimator_pub_result import EstimatorPubResult
 
     def build(parts: Sequence[object]) -> PubResult:
@@ -112,21 +112,21 @@ def _estimator_pub_result_type() -> ValueType[Any]:
 def _executor_types() -> Iterator[ValueType[Any]]:
     """What the client-side primitives put into a result's metadata, and their raw results."""
     try:
-        from qiskit_ibm_runtime import results
+        from qiskit_ibm_runtime.results import (
+            ChunkPart,
+            ChunkSpan,
+            ItemMetadata,
+            Metadata,
+            QuantumProgramItemResult,
+            QuantumProgramResult,
+            SchedulerTiming,
+            StretchValues,
+        )
     except ImportError:  # before client 0.48
         return
-    for dataclass in (
-        results.ChunkPart,
-        results.ChunkSpan,
-        results.SchedulerTiming,
-        results.StretchValues,
-        results.ItemMetadata,
-        results.Metadata,
-    ):
+    for dataclass in (ChunkPart, ChunkSpan, SchedulerTiming, StretchValues, ItemMetadata, Metadata):
         yield _dataclass_type(dataclass)
-    yield from _quantum_program_types(
-        results.QuantumProgramResult, results.QuantumProgramItemResult
-    )
+    yield from _quantum_program_types(QuantumProgramResult, QuantumProgramItemResult)
 
 
 def _quantum_program_types(
