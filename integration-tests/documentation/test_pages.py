@@ -7,6 +7,7 @@ The blocks of one page share a folder, a Prefect home and, if they are Python, t
 - ``sh`` blocks are run by bash; what they leave running is ended with the page.
 - A ``text`` block after the comment ``<!-- prints -->`` is what the block before it prints, where
   ``…`` stands for anything.
+- Commands after the comment ``<!-- prints the same -->`` print what the ones before them printed.
 - A block after a comment ``<!-- not run: REASON -->`` is only compiled.
 """
 
@@ -40,6 +41,7 @@ PAGES = sorted(
 )
 FENCE = re.compile(r'(?P<language>\w*)(?: title="(?P<title>[^"\n]+)")?[^\n]*\n')
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^>]+) -->\s*\Z")
+PRINTS_THE_SAME = re.compile(r"<!-- prints the same -->\s*\Z")
 PRINTS = re.compile(r"<!-- prints -->\s*\Z")
 SECONDS_OF_ONE_COMMAND = 120
 
@@ -108,8 +110,11 @@ class Page:
 
     def command(self, example: Example) -> None:
         """Run commands in the page's folder, in a group of processes of their own."""
-        output = self.folder.parent / f"output-{len(self.commands)}"
-        with output.open("wb") as stream:
+        number = len(self.commands)
+        output = self.folder.parent / f"output-{number}"
+        log = self.folder.parent / f"log-{number}"
+        # Files, not pipes: what is left running in the background holds them open.
+        with output.open("wb") as output_stream, log.open("wb") as log_stream:
             command = subprocess.Popen(
                 ["bash", "-euo", "pipefail", "-c", str(example.parsed)],
                 cwd=self.folder,
@@ -118,14 +123,18 @@ class Page:
                     **self.environment,
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 },
-                stdout=stream,
-                stderr=subprocess.STDOUT,
+                stdout=output_stream,
+                stderr=log_stream,
                 start_new_session=True,
             )
         self.commands.append(command)
         status = command.wait(SECONDS_OF_ONE_COMMAND)
-        self.printed = output.read_text(encoding="utf-8", errors="replace")
-        assert status == 0, f"{self.path}:{example.line}: status {status}\n{self.printed}"
+        printed = output.read_text(encoding="utf-8")
+        place = f"{self.path}:{example.line}"
+        assert status == 0, f"{place}: status {status}\n{printed}{log.read_text()}"
+        if PRINTS_THE_SAME.search(example.document.text[: example.start]):
+            assert printed == self.printed, f"{place}: other output than before"
+        self.printed = printed
 
     def check_command(self, example: Example) -> None:
         """Let the shell read commands without running them."""
@@ -185,6 +194,16 @@ def test_a_wrong_output_is_noticed(tmp_path: Path) -> None:
         Page(page, {}, tmp_path).run()
     page.write_text("```sh\necho 12 shots\n```\n\n<!-- prints -->\n```text\n… shots\n```\n")
     assert Page(page, {}, tmp_path).run() == 2
+
+
+def test_another_output_than_before_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    block = "```sh\necho x >> file; cat file\n```\n"
+    page.write_text(f"{block}\n<!-- prints the same -->\n{block}")
+    with pytest.raises(AssertionError, match="other output than before"):
+        Page(page, {}, folder).run()
 
 
 def test_a_failing_command_is_noticed(tmp_path: Path) -> None:
