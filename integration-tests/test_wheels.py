@@ -203,6 +203,21 @@ for name in sorted(names):
         assert "pip install qcsc-prefect-wrappers" in line
 
 
+def test_a_mistake_inside_the_wrappers_is_not_taken_for_their_absence(
+    qiskit_environment: VirtualEnvironment, tmp_path: Path
+):
+    wrappers = tmp_path / "qcsc_prefect" / "integrations" / "qiskit" / "wrappers"
+    wrappers.mkdir(parents=True)
+    (wrappers / "__init__.py").write_text("import a_library_that_is_not_there\n")
+    done = qiskit_environment.execute(
+        "from qcsc_prefect.integrations.qiskit import QCSCSamplerV2",
+        env=prefect_environment(tmp_path / "home", PYTHONPATH=str(tmp_path)),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No module named 'a_library_that_is_not_there'" in done.stderr.splitlines()[-1]
+
+
 def test_prefect_finds_the_collection_and_registers_the_block(
     qiskit_environment: VirtualEnvironment, prefect_server: PrefectServer
 ):

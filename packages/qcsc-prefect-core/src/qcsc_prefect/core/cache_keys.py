@@ -35,7 +35,11 @@ class ConfigurationWithIdentity(Protocol):
     backend_name: str | None
 
     def identity(self) -> Mapping[str, str | None]:
-        """Return the facts that tell this account and service from others, and no secret."""
+        """Return the facts that tell this account and service from others.
+
+        Returns:
+            Names and values. No secret is among them, nor anything from which one could be found.
+        """
         ...
 
 

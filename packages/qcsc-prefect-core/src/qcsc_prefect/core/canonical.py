@@ -130,11 +130,20 @@ class CanonicalWriter:
             self.write(value)
 
     def write_header(self, tag: bytes, count: int) -> None:
-        """Write a one-byte tag and an unsigned 64-bit number; for the forms of registered types."""
+        """Write a one-byte tag and an unsigned 64-bit number; for the forms of registered types.
+
+        Args:
+            tag: The tag.
+            count: The number, for example how many parts follow.
+        """
         self._buffer += tag + _pack_count(count)
 
     def write_raw(self, data: bytes | bytearray | memoryview) -> None:
-        """Write bytes as they are; whoever calls this must have written their length before."""
+        """Write bytes as they are.
+
+        Args:
+            data: The bytes; whoever calls this must have written their length before.
+        """
         if len(data) < _FLUSH_BYTES:
             self._buffer += data
             if len(self._buffer) >= _FLUSH_BYTES:

@@ -93,7 +93,14 @@ class CanonicalRegistry:
         self._resolved.clear()
 
     def find(self, value_type: type) -> RegisteredType[object] | None:
-        """Return the form of a type, or None where neither it nor a base class is registered."""
+        """Return the form of a type.
+
+        Args:
+            value_type: The type of a value.
+
+        Returns:
+            What was registered for the type or the nearest of its bases; None where nothing was.
+        """
         try:
             return self._resolved[value_type]
         except KeyError:

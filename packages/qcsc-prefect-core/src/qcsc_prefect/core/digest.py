@@ -80,8 +80,12 @@ def input_identity(
         cache_namespace: See there.
         extra: See there.
 
+    Returns:
+        The inputs and what scopes them, by name.
+
     Raises:
-        ValueError: If `cache_scope` is neither ``flow`` nor ``global``.
+        InputError: If `cache_scope` is neither ``flow`` nor ``global``, or an input has one of the
+            names that the scope takes.
     """
     if cache_scope not in ("flow", "global"):
         raise InputError(

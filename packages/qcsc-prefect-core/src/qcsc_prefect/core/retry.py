@@ -117,6 +117,16 @@ class RetryRules:
     ) -> RetryRules:
         """Return these rules with others added; where both speak, the added ones count.
 
+        Args:
+            types: Further answers for exception types.
+            last_resort_types: Further answers for types that are asked last.
+            statuses: Further answers for HTTP statuses.
+            service_codes: Further answers for codes of the service.
+            readers: Further readers of facts.
+
+        Returns:
+            New rules; these ones stay as they are.
+
         Example:
             >>> rules = COMMON_RULES.extended(statuses={418: RetryAnswer.RETRY})
             >>> rules.statuses[418]
@@ -135,7 +145,14 @@ class RetryRules:
         )
 
     def facts(self, error: BaseException) -> ErrorFacts:
-        """Return what one error states, read by the usual attributes and by the readers."""
+        """Read what one error states, by the usual attributes and by the readers.
+
+        Args:
+            error: The error; those behind it are not asked.
+
+        Returns:
+            The facts; all None where the error states nothing.
+        """
         facts = read_error_facts(error)
         for name in error_type_names(error):
             if reader := self.readers.get(name):
