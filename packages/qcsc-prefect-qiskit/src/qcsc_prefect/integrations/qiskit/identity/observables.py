@@ -119,11 +119,8 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
         InputError: If the observable is not Hermitian, or zero.
         UnsupportedTypeError: If it is not an observable.
     """
-    num_qubits, rows, given = _packed_terms(observable)
+    num_qubits, rows, coefficients = _packed_terms(observable)
     planes = 4 if rows.shape[1] > 2 * -(-num_qubits // 8) else 2
-    coefficients: Coefficients = given
-    if not given.imag.any():
-        coefficients = np.ascontiguousarray(given.real)
     order, distinct = _row_order(rows)
     rows, coefficients = rows[order], coefficients[order]
     if not simplified:
@@ -147,14 +144,14 @@ def _require_size(table: TermTable, num_qubits: int) -> None:
 
 def _packed_terms(
     observable: object,
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     """Return qubits, the bits of each term in four planes (or two), and the coefficients."""
     if isinstance(observable, SparsePauliOp):
         if observable.coeffs.dtype == object:
             raise UnsupportedTypeError("an observable's coefficients must be numbers")
         paulis = observable.paulis
         planes = (_pack_rows(paulis.x), _pack_rows(paulis.z))
-        return observable.num_qubits, np.hstack(planes), observable.coeffs
+        return observable.num_qubits, np.hstack(planes), _real_if_exact(observable.coeffs)
     if isinstance(observable, Mapping) and _is_uniform(observable):
         return _pack_labels(cast("Mapping[str, float]", observable))
     if isinstance(observable, (str, Pauli, Mapping)):
@@ -181,7 +178,7 @@ def _is_uniform(observable: Mapping[object, object]) -> bool:
 
 def _pack_labels(
     observable: Mapping[str, float],
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     labels = list(observable)
     num_qubits = len(labels[0])
     codes = np.full(128, 255, np.uint8)
@@ -203,12 +200,12 @@ def _pack_labels(
         coefficients = np.asarray(list(observable.values()), dtype=np.complex128)
     except (TypeError, ValueError) as error:
         raise InputError(f"an observable's coefficients must be numbers: {error}") from error
-    return num_qubits, rows.packed, coefficients
+    return num_qubits, rows.packed, _real_if_exact(coefficients)
 
 
 def _pack_sparse_observable(
     observable: SparseObservable,
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     rows = _Rows(observable.num_terms, observable.num_qubits)
     for start in range(0, observable.num_terms, BLOCK_TERMS):
         # A part of an observable hands out its arrays several times faster than the whole does
@@ -221,8 +218,11 @@ def _pack_sparse_observable(
         places += np.asarray(part.indices)
         block.reshape(-1)[places] = np.asarray(part.bit_terms)
         rows.put(start, block)
-    coefficients = np.asarray(observable.coeffs).astype(np.complex128, copy=False)
-    return observable.num_qubits, rows.packed, coefficients
+    return observable.num_qubits, rows.packed, _real_if_exact(np.asarray(observable.coeffs))
+
+
+def _real_if_exact(coefficients: npt.NDArray[np.complex128]) -> Coefficients:
+    return coefficients if coefficients.imag.any() else np.ascontiguousarray(coefficients.real)
 
 
 class _Rows:
@@ -301,7 +301,7 @@ def _merged(
     starts[1:] = (rows[1:] != rows[:-1]).any(axis=1)
     if starts.all():
         return rows, coefficients
-    sums: Coefficients = np.zeros(int(starts.sum()), coefficients.dtype)
+    sums = np.zeros_like(coefficients, shape=int(starts.sum()))
     np.add.at(sums, np.cumsum(starts) - 1, coefficients)
     return rows[starts], sums
 
