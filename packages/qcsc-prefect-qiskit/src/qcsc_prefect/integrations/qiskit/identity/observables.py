@@ -303,7 +303,7 @@ def _merged(
         return rows, coefficients
     sums = np.zeros_like(coefficients, shape=int(starts.sum()))
     np.add.at(sums, np.cumsum(starts) - 1, coefficients)
-    return rows[starts], sums
+    return rows[starts], cast("Coefficients", sums)
 
 
 def _without_zeros(
