@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import qiskit
-from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qpy, transpile
 from qiskit.circuit import (
     AnnotatedOperation,
     Annotation,
+    BoxOp,
     Clbit,
     ControlModifier,
     Delay,
     Duration,
+    ForLoopOp,
     Gate,
+    IfElseOp,
     Instruction,
     InverseModifier,
     Parameter,
@@ -29,11 +34,15 @@ from qiskit.circuit import (
     library,
 )
 from qiskit.circuit.classical import expr, types
+from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
 from qiskit.synthesis import LieTrotter, QDrift, SuzukiTrotter
 from samplomatic import ChangeBasis, InjectNoise, Twirl
 
-from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
+from qcsc_prefect.integrations.qiskit.input_digest import (
+    build_qiskit_sampler_input_digest,
+    explain_qiskit_sampler_difference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -385,3 +394,199 @@ def test_digests_are_those_of_the_vectors() -> None:
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
         VECTORS.write_text(json.dumps({"origin": origin, "digests": found}, indent=2) + "\n")
     assert found == json.loads(VECTORS.read_text())["digests"]
+
+
+STANDARD: list[tuple[str, int, int]] = [
+    ("h", 1, 0),
+    ("x", 1, 0),
+    ("sx", 1, 0),
+    ("rz", 1, 1),
+    ("p", 1, 1),
+    ("u", 1, 3),
+    ("cx", 2, 0),
+    ("ecr", 2, 0),
+    ("rzz", 2, 1),
+    ("cu", 2, 4),
+    ("ccx", 3, 0),
+]
+QUBITS = 4
+
+operations = st.one_of(
+    st.tuples(
+        st.sampled_from(STANDARD),
+        st.permutations(range(QUBITS)),
+        st.lists(st.floats(-7, 7), min_size=4, max_size=4),
+    ),
+    st.tuples(
+        st.sampled_from([("delay", 1, 1), ("measure", 1, 0), ("reset", 1, 0), ("barrier", 2, 0)]),
+        st.permutations(range(QUBITS)),
+        st.lists(st.integers(0, 1000), min_size=4, max_size=4),
+    ),
+    st.tuples(
+        st.sampled_from([("custom", 2, 1), ("branch", 1, 1), ("unitary", 1, 1)]),
+        st.permutations(range(QUBITS)),
+        st.lists(st.floats(-7, 7), min_size=4, max_size=4),
+    ),
+)
+Step = tuple[tuple[str, int, int], list[int], list[float]]
+
+
+def built(steps: list[Step], *, symbolic: bool = False) -> tuple[QuantumCircuit, list[float]]:
+    """Build a circuit; the angles of standard gates as parameters if `symbolic`."""
+    circuit = QuantumCircuit(QUBITS, QUBITS)
+    values: list[float] = []
+    for (name, size, count), order, numbers in steps:
+        qubits, angles = order[:size], numbers[:count]
+        if name == "delay":
+            circuit.delay(int(angles[0]), qubits[0])
+        elif name == "measure":
+            circuit.measure(qubits[0], qubits[0])
+        elif name == "barrier":
+            circuit.barrier(qubits)
+        elif name == "custom":
+            circuit.append(custom(angles[0]), qubits)
+        elif name == "unitary":
+            phase = np.exp(1j * angles[0])
+            circuit.unitary(np.diag([1, phase]), qubits)
+        elif name == "branch":
+            with circuit.if_test((circuit.clbits[qubits[0]], 1)):
+                circuit.rx(angles[0], qubits[0])
+        elif symbolic:
+            parameters = [Parameter(f"t{len(values) + i:06}") for i in range(count)]
+            values += angles
+            getattr(circuit, name)(*parameters, *qubits)
+        else:
+            getattr(circuit, name)(*angles, *qubits)
+    return circuit, values
+
+
+def meaning(steps: list[Step]) -> str:
+    """What tells generated circuits apart, in the plainest form."""
+    return repr([(step[0], step[1][: step[0][1]], step[2][: step[0][2]]) for step in steps])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(operations, max_size=12), st.lists(operations, max_size=12))
+def test_generated_circuits_are_equal_exactly_if_they_are_built_alike(
+    one: list[Step], other: list[Step]
+) -> None:
+    left, right = digest(built(one)[0]), digest(built(other)[0])
+    assert (left == right) == (meaning(one) == meaning(other))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(operations, min_size=1, max_size=12), st.data())
+def test_a_change_anywhere_in_a_generated_circuit_changes_the_digest(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    circuit, _ = built(steps)
+    first = digest(circuit)
+    assert digest(through_qpy(circuit)) == first
+    position = data.draw(st.integers(0, len(steps) - 1))
+    (name, size, count), order, numbers = steps[position]
+    changes = [steps[:position] + steps[position + 1 :], [*steps, steps[position]]]
+    if count:
+        changed = list(numbers)
+        place = data.draw(st.integers(0, count - 1))
+        changed[place] = np.nextafter(numbers[place], 9) if name != "delay" else numbers[place] + 1
+        changes.append([*steps])
+        changes[-1][position] = ((name, size, count), order, changed)
+    changes.append([*steps])
+    changes[-1][position] = ((name, size, count), [*order[1:], order[0]], numbers)
+    for change in changes:
+        if meaning(change) != meaning(steps):
+            assert digest(built(change)[0]) != first
+            found = explain_qiskit_sampler_difference(
+                {"pubs": [circuit]}, {"pubs": [built(change)[0]]}
+            )
+            assert found[0].path.startswith("pubs[0].circuit.instructions")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(operations, max_size=12), st.data())
+def test_generated_parametric_circuits_take_values_in_any_spelling(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    circuit, values = built(steps, symbolic=True)
+    first = build_qiskit_sampler_input_digest([(circuit, values)])
+    again, _ = built(steps, symbolic=True)
+    names = [parameter.name for parameter in circuit.parameters]
+    spelled = dict(data.draw(st.permutations(list(zip(names, values, strict=True)))))
+    assert build_qiskit_sampler_input_digest([(again, spelled)]) == first
+    assert build_qiskit_sampler_input_digest([(through_qpy(circuit), [values])]) != first
+    assert build_qiskit_sampler_input_digest([(through_qpy(circuit), values)]) == first
+    if values:
+        place = data.draw(st.integers(0, len(values) - 1))
+        changed = list(values)
+        changed[place] = np.nextafter(values[place], 9)
+        assert build_qiskit_sampler_input_digest([(circuit, changed)]) != first
+    assert (digest(built(steps)[0]) == first) == (not values)
+
+
+def test_equal_and_transpiled_circuits_of_many_gates_are_equal() -> None:
+    for seed in range(20):
+        circuit = random_circuit(5, 8, max_operands=4, seed=seed, measure=True)
+        first = digest(circuit)
+        assert digest(random_circuit(5, 8, max_operands=4, seed=seed, measure=True)) == first
+        assert digest(through_qpy(circuit)) == first
+        native = transpile(circuit, basis_gates=["rz", "sx", "cx"], seed_transpiler=1)
+        assert digest(native) != first
+        assert digest(through_qpy(native)) == digest(native)
+
+
+def test_more_instructions_than_a_block_holds() -> None:
+    circuit = QuantumCircuit(2, 2)
+    for index in range(9000):
+        circuit.rz(index * 0.001, index % 2)
+        if index % 100 == 0:
+            circuit.append(custom(index * 0.01), [0, 1])
+    first = digest(circuit)
+    assert digest(through_qpy(circuit)) == first
+    for position in (0, 4095, 4096, 8191, 9000):
+        changed = circuit.copy()
+        changed.data[position] = changed.data[position].replace(operation=library.XGate())
+        assert digest(changed) != first
+
+
+def test_names_of_loop_variables_and_of_bodies_do_not_count() -> None:
+    def build(name: str, body_name: str) -> QuantumCircuit:
+        variable = Parameter(name)
+        body = QuantumCircuit(1, name=body_name)
+        body.rx(variable * 0.5, 0)
+        circuit = QuantumCircuit(1)
+        circuit.append(ForLoopOp(range(2), variable, body), [0])
+        return circuit
+
+    if qiskit.__version__ < "2.4":
+        pytest.skip("the loop's variable needs a value")
+    assert digest(build("a", "x")) == digest(build("b", "y"))
+
+
+def test_the_same_bits_in_other_blocks() -> None:
+    """A bit or a register in a body stands for what its instruction connects it to."""
+
+    def build(bit: int, connected: list[int]) -> QuantumCircuit:
+        inner = QuantumCircuit(1, 2)
+        inner.append(IfElseOp((inner.clbits[bit], 1), one(library.XGate()).copy()), [0])
+        circuit = QuantumCircuit(1, 2)
+        circuit.append(BoxOp(inner), [0], connected)
+        return circuit
+
+    found = {digest(build(bit, order)) for bit in (0, 1) for order in ([0, 1], [1, 0])}
+    assert len(found) == 4
+
+
+def test_one_parameter_inside_and_outside_a_definition_is_one() -> None:
+    def build(outer: Parameter, inner: Parameter) -> tuple[QuantumCircuit, int]:
+        circuit = QuantumCircuit(2, 2)
+        circuit.rx(outer, 0)
+        circuit.append(custom(inner), [0, 1])
+        circuit.rx(outer * 2, 0)
+        return circuit, circuit.num_parameters
+
+    shared = Parameter("a")
+    same, count = build(shared, shared)
+    assert count == 1
+    other, _ = build(Parameter("a"), Parameter("b"))
+    pubs = [(same, [1.0]), (other, [1.0, 1.0]), (other, [1.0, 2.0])]
+    assert len({build_qiskit_sampler_input_digest([pub]) for pub in pubs}) == 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from struct import Struct
@@ -42,6 +43,7 @@ MAX_DEPTH = 200
 
 _FLUSH_BYTES = 1 << 16
 _ITEMS_BETWEEN_FLUSHES = 1024
+_SHORT_TEXT = 48
 
 _pack_count = Struct("<Q").pack
 _pack_float = Struct("<cd").pack
@@ -86,7 +88,7 @@ class CanonicalWriter:
         """Hand everything that was written to the sink."""
         if self._buffer:
             self._sink(self._buffer)
-            self._buffer = bytearray()
+            self._buffer.clear()
 
     def write(self, value: object) -> None:
         """Write one value with its tag.
@@ -102,8 +104,9 @@ class CanonicalWriter:
         """
         kind = type(value)
         if kind is str:
-            text = cast("str", value).encode("utf-8", "surrogatepass")
-            self._buffer += b"s" + _pack_count(len(text)) + text
+            text = cast("str", value)
+            encode = _short_text if len(text) <= _SHORT_TEXT else _encoded_text
+            self._buffer += encode(text)
         elif kind is float:
             self._buffer += _pack_float(b"f", value)
         elif kind is int:
@@ -218,8 +221,7 @@ class CanonicalWriter:
 
     def _encoded_key(self, key: object) -> bytes:
         if type(key) is str:
-            text = key.encode("utf-8", "surrogatepass")
-            return b"s" + _pack_count(len(text)) + text
+            return _short_text(key) if len(key) <= _SHORT_TEXT else _encoded_text(key)
         if key is None or isinstance(key, (str, bytes, int, float)) or is_numpy_scalar(key):
             return canonical_bytes(key)
         raise UnsupportedTypeError(
@@ -287,6 +289,15 @@ class CanonicalWriter:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise InputError(f"containers are nested more than {MAX_DEPTH} deep")
+
+
+def _encoded_text(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    return b"s" + _pack_count(len(data)) + data
+
+
+#: For the names of options and fields, which are the same few again and again.
+_short_text = lru_cache(maxsize=2048)(_encoded_text)
 
 
 def canonical_bytes(value: object, *, registry: CanonicalRegistry | None = None) -> bytes:

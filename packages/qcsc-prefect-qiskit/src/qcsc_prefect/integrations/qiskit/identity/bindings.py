@@ -23,10 +23,8 @@ from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qiskit.circuit import QuantumCircuit
-
     from qcsc_prefect.core.canonical import CanonicalWriter
-    from qcsc_prefect.integrations.qiskit.identity.parameters import ParameterNumbers
+    from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope
 
 __all__ = ["BoundValues", "bound_values"]
 
@@ -43,30 +41,37 @@ class BoundValues:
     """The parameter values of a PUB.
 
     Attributes:
-        circuit: The circuit whose parameters they are for.
-        numbers: The numbers of the parameters; complete once the circuit has been written.
+        scope: The circuit, with the numbers of its parameters; complete once it has been written.
+        parameters: The circuit's parameters in its own order.
+        names: Their names.
         shape: The shape of the sweep.
         arrays: For each group of parameter names an array of shape `shape` plus an axis over
             the group.
     """
 
-    circuit: QuantumCircuit
-    numbers: ParameterNumbers
+    scope: CircuitScope
+    parameters: tuple[Parameter, ...]
+    names: tuple[str, ...]
     shape: tuple[int, ...]
     arrays: tuple[tuple[tuple[str, ...], RealArray], ...]
 
     def ordered_names(self) -> list[str]:
         """Return the names of the circuit's parameters in the order of their numbers."""
-        return [parameter.name for parameter in self.numbers.order(self.circuit.parameters)]
+        numbers = self.scope.numbers_by_name
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name not in numbers:
+                self.scope.number(parameter)
+        return sorted(self.names, key=numbers.__getitem__)
 
     def blocks(self) -> Iterator[npt.NDArray[np.float64]]:
         """Yield rows of values, each row in the order of the parameters' numbers."""
-        columns = {name: column for column, name in enumerate(self.ordered_names())}
-        places = [[columns[name] for name in names] for names, _ in self.arrays]
+        ordered = self.ordered_names()
         arrays = [array for _, array in self.arrays]
-        if len(arrays) == 1 and places[0] == list(range(len(columns))):
+        if len(arrays) == 1 and ordered == list(self.arrays[0][0]):
             yield from _float_blocks(arrays[0])
             return
+        columns = {name: column for column, name in enumerate(ordered)}
+        places = [[columns[name] for name in names] for names, _ in self.arrays]
         for parts in _row_blocks(arrays):
             rows = math.prod(parts[0].shape[:-1])
             block = np.empty((rows, len(columns)), np.float64)
@@ -75,20 +80,20 @@ class BoundValues:
             yield block
 
 
-def bound_values(values: object, circuit: QuantumCircuit, numbers: ParameterNumbers) -> BoundValues:
+def bound_values(values: object, scope: CircuitScope) -> BoundValues:
     """Take parameter values in any form that a PUB accepts.
 
     Args:
         values: None, a :class:`~qiskit.primitives.BindingsArray`, a mapping from parameters,
             tuples of parameters, parameter vectors or names to arrays, or an array whose last axis
             runs over ``circuit.parameters``.
-        circuit: The circuit.
-        numbers: The numbers of the PUB's parameters.
+        scope: The circuit that they are for.
 
     Raises:
         InputError: If the values are not real numbers, or not one for each parameter.
     """
-    names = tuple(parameter.name for parameter in circuit.parameters)
+    parameters = tuple(scope.circuit.parameters)
+    names = tuple(parameter.name for parameter in parameters)
     if values is None:
         shape: tuple[int, ...] = ()
         arrays: list[tuple[tuple[str, ...], RealArray]] = []
@@ -101,15 +106,15 @@ def bound_values(values: object, circuit: QuantumCircuit, numbers: ParameterNumb
             pairs = [(names, _real_array(values))]
         shape = _common_shape(pairs)
         arrays = [(group, _with_axis(group, array, shape)) for group, array in pairs]
-    given = [name for group, _ in arrays for name in group]
-    if sorted(given) != sorted(names):
+    given = tuple(name for group, _ in arrays for name in group)
+    if given != names and sorted(given) != sorted(names):
         missing = sorted(set(names) - set(given))
         unknown = sorted(set(given) - set(names))
         raise InputError(
             f"{len(given)} values for {len(names)} parameters; "
             f"without a value: {missing[:5]}, not in the circuit: {unknown[:5]}"
         )
-    return BoundValues(circuit, numbers, shape, tuple(arrays))
+    return BoundValues(scope, parameters, names, shape, tuple(arrays))
 
 
 def _names(key: object) -> tuple[str, ...]:
@@ -183,7 +188,7 @@ def _row_blocks(arrays: Sequence[RealArray]) -> Iterator[list[RealArray]]:
 
 
 def _encode_values(writer: CanonicalWriter, values: BoundValues) -> None:
-    width = len(values.circuit.parameters)
+    width = len(values.parameters)
     shape = (*values.shape, width)
     pieces = values.blocks() if math.prod(shape) else ()
     writer.write_array(
@@ -192,7 +197,7 @@ def _encode_values(writer: CanonicalWriter, values: BoundValues) -> None:
 
 
 def _describe_values(values: BoundValues) -> object:
-    width = len(values.circuit.parameters)
+    width = len(values.parameters)
     blocks = [block.reshape(-1, width) for block in values.blocks()] if width else []
     flat = np.concatenate(blocks) if blocks else np.empty(0)
     return flat.reshape((*values.shape, width)).astype(np.float64)

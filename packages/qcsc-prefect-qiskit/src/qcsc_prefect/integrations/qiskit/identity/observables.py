@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["Observables", "TermTable", "observables_form", "term_table"]
 
 #: Terms that are packed into bits at a time.
-BLOCK_TERMS = 2048
+BLOCK_TERMS = 512
 
 #: Coefficients up to this magnitude count as zero: `SparseObservable.simplify`'s default.
 ZERO_TOLERANCE = 1e-8
 
 
+Coefficients = npt.NDArray[np.complex128] | npt.NDArray[np.float64]
+
 #: The bits of each letter of a label, as in `SparseObservable.BitTerm`: Z is 1, X is 2, and 4 and 8
 #: are the projectors onto the negative and the positive eigenstate.
+_PLANE_BITS = (2, 1, 4, 8)
 _LETTERS = {"I": 0, "Z": 1, "X": 2, "Y": 3, "1": 5, "0": 9, "-": 6, "+": 10, "l": 7, "r": 11}
 
 
@@ -117,20 +120,19 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
         UnsupportedTypeError: If it is not an observable.
     """
     num_qubits, rows, coefficients = _packed_terms(observable)
-    width = -(-num_qubits // 8)
-    if not rows[:, 2 * width :].any():
-        rows = np.ascontiguousarray(rows[:, : 2 * width])
-    planes = 2 if rows.shape[1] == 2 * width else 4
-    order = _row_order(rows)
+    planes = 4 if rows.shape[1] > 2 * -(-num_qubits // 8) else 2
+    order, distinct = _row_order(rows)
     rows, coefficients = rows[order], coefficients[order]
     if not simplified:
-        rows, coefficients = _merged(rows, coefficients)
+        if not distinct:
+            rows, coefficients = _merged(rows, coefficients)
+        rows, coefficients = _without_zeros(rows, coefficients)
     real = np.real_if_close(coefficients)
     if np.iscomplexobj(real):
         raise InputError("an observable must have real coefficients")
     if len(rows) == 0:
         raise InputError("an observable is zero")
-    return TermTable(num_qubits, planes, rows, real.astype(np.float64))
+    return TermTable(num_qubits, planes, rows, real.astype(np.float64, copy=False))
 
 
 def _require_size(table: TermTable, num_qubits: int) -> None:
@@ -142,14 +144,14 @@ def _require_size(table: TermTable, num_qubits: int) -> None:
 
 def _packed_terms(
     observable: object,
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     """Return qubits, the bits of each term in four planes (or two), and the coefficients."""
     if isinstance(observable, SparsePauliOp):
         if observable.coeffs.dtype == object:
             raise UnsupportedTypeError("an observable's coefficients must be numbers")
         paulis = observable.paulis
         planes = (_pack_rows(paulis.x), _pack_rows(paulis.z))
-        return observable.num_qubits, np.hstack(planes), observable.coeffs
+        return observable.num_qubits, np.hstack(planes), _real_if_exact(observable.coeffs)
     if isinstance(observable, Mapping) and _is_uniform(observable):
         return _pack_labels(cast("Mapping[str, float]", observable))
     if isinstance(observable, (str, Pauli, Mapping)):
@@ -176,54 +178,77 @@ def _is_uniform(observable: Mapping[object, object]) -> bool:
 
 def _pack_labels(
     observable: Mapping[str, float],
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     labels = list(observable)
     num_qubits = len(labels[0])
     codes = np.full(128, 255, np.uint8)
     for letter, code in _LETTERS.items():
         codes[ord(letter)] = code
-    rows = np.empty((len(labels), 4 * -(-num_qubits // 8)), np.uint8)
+    rows = _Rows(len(labels), num_qubits)
     for start in range(0, len(labels), BLOCK_TERMS):
         part = labels[start : start + BLOCK_TERMS]
         text = "".join(part)
         if not text.isascii():
             raise InputError("a label holds a character that is not ASCII")
-        block = codes[np.frombuffer(text.encode(), np.uint8)].reshape(len(part), num_qubits)
-        if block.max() == codes.max():
+        letters = codes[np.frombuffer(text.encode(), np.uint8)].reshape(len(part), num_qubits)
+        if letters.max() == codes.max():
             raise InputError(f"a label holds letters other than {''.join(_LETTERS)}")
-        _pack_codes(block[:, ::-1], rows[start : start + len(part)])
+        block = rows.empty_block(len(part))
+        block[:, :num_qubits] = letters[:, ::-1]
+        rows.put(start, block)
     try:
         coefficients = np.asarray(list(observable.values()), dtype=np.complex128)
     except (TypeError, ValueError) as error:
         raise InputError(f"an observable's coefficients must be numbers: {error}") from error
-    return num_qubits, rows, coefficients
+    return num_qubits, rows.packed, _real_if_exact(coefficients)
 
 
 def _pack_sparse_observable(
     observable: SparseObservable,
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
-    num_qubits, num_terms = observable.num_qubits, observable.num_terms
-    boundaries = np.asarray(observable.boundaries).astype(np.int64)
-    letters, indices = observable.bit_terms, observable.indices
-    row_length = 8 * -(-num_qubits // 8)
-    rows = np.empty((num_terms, 4 * -(-num_qubits // 8)), np.uint8)
-    for start in range(0, num_terms, BLOCK_TERMS):
-        stop = min(num_terms, start + BLOCK_TERMS)
-        low, high = int(boundaries[start]), int(boundaries[stop])
-        firsts = np.arange(0, (stop - start) * row_length, row_length, dtype=np.int64)
-        places = np.repeat(firsts, np.diff(boundaries[start : stop + 1]))
-        places += indices[low:high]
-        block = np.zeros((stop - start) * row_length, np.uint8)
-        block[places] = letters[low:high]
-        _pack_codes(block.reshape(stop - start, row_length), rows[start:stop])
-    return num_qubits, rows, np.asarray(observable.coeffs).astype(np.complex128)
+) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
+    rows = _Rows(observable.num_terms, observable.num_qubits)
+    for start in range(0, observable.num_terms, BLOCK_TERMS):
+        # A part of an observable hands out its arrays several times faster than the whole does
+        # parts of them.
+        part = observable[start : start + BLOCK_TERMS]
+        block = rows.empty_block(part.num_terms)
+        firsts = np.arange(0, block.size, block.shape[1], dtype=np.int64)
+        boundaries = np.asarray(part.boundaries).astype(np.int64)
+        places = np.repeat(firsts, boundaries[1:] - boundaries[:-1])
+        places += np.asarray(part.indices)
+        block.reshape(-1)[places] = np.asarray(part.bit_terms)
+        rows.put(start, block)
+    return observable.num_qubits, rows.packed, _real_if_exact(np.asarray(observable.coeffs))
 
 
-def _pack_codes(codes: npt.NDArray[np.uint8], rows: npt.NDArray[np.uint8]) -> None:
-    """Pack letters, a byte for each qubit, into the X, Z, negative and positive planes."""
-    width = rows.shape[1] // 4
-    for plane, bit in enumerate((2, 1, 4, 8)):
-        rows[:, plane * width : (plane + 1) * width] = _pack_rows((codes & bit) != 0)
+def _real_if_exact(coefficients: npt.NDArray[np.complex128]) -> Coefficients:
+    return coefficients if coefficients.imag.any() else np.ascontiguousarray(coefficients.real)
+
+
+class _Rows:
+    """The packed bits of an observable's terms, filled in block by block.
+
+    The planes of the projectors are added when the first projector turns up.
+    """
+
+    def __init__(self, num_terms: int, num_qubits: int) -> None:
+        self._width = -(-num_qubits // 8)
+        self.packed = np.zeros((num_terms, 2 * self._width), np.uint8)
+
+    def empty_block(self, num_terms: int) -> npt.NDArray[np.uint8]:
+        """Return room for the letters of some terms, a byte for each qubit and some to spare."""
+        return np.zeros((num_terms, 8 * self._width), np.uint8)
+
+    def put(self, start: int, letters: npt.NDArray[np.uint8]) -> None:
+        """Pack the letters of terms, the first of which is number `start`."""
+        width = self._width
+        if self.packed.shape[1] == 2 * width and letters.size and letters.max() > _LETTERS["Y"]:
+            self.packed = np.hstack([self.packed, np.zeros_like(self.packed)])
+        flat = letters.reshape(-1)
+        stop = start + len(letters)
+        for plane in range(self.packed.shape[1] // width if width else 0):
+            bits = np.packbits(flat & _PLANE_BITS[plane], bitorder="little")
+            self.packed[start:stop, plane * width : (plane + 1) * width] = bits.reshape(-1, width)
 
 
 def _pack_rows(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -241,17 +266,22 @@ def _pack_rows(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     return packed
 
 
-def _row_order(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Return the order that sorts rows bytewise, equal rows in the order given."""
+def _row_order(rows: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], bool]:
+    """Return the order that sorts rows bytewise, equal rows in the order given.
+
+    Returns:
+        The order, and whether the rows are known to be distinct.
+    """
     count, width = rows.shape
     if count < 2 or width == 0:  # noqa: PLR2004 - one row is in order
-        return np.arange(count)
+        return np.arange(count), count < 2  # noqa: PLR2004
     head = _words(rows[:, :8])[:, 0]
     order = np.argsort(head)
-    if not (head[order[1:]] == head[order[:-1]]).any():
-        return order
+    ordered = head[order]
+    if not (ordered[1:] == ordered[:-1]).any():
+        return order, True
     words = _words(rows)
-    return np.lexsort(words.T[::-1])
+    return np.lexsort(words.T[::-1]), False
 
 
 def _words(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
@@ -264,19 +294,21 @@ def _words(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def _merged(
-    rows: npt.NDArray[np.uint8], coefficients: npt.NDArray[np.complex128]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.complex128]]:
-    """Add up equal rows and drop those that are zero."""
+    rows: npt.NDArray[np.uint8], coefficients: Coefficients
+) -> tuple[npt.NDArray[np.uint8], Coefficients]:
+    """Add up equal rows, one by one in the order given, as the client does."""
     starts = np.ones(len(rows), bool)
-    if rows.shape[1]:
-        starts[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-    else:
-        starts[1:] = False
-    if not starts.all():
-        # One by one in the order given, as the client does; a faster sum would round otherwise.
-        sums = np.zeros(int(starts.sum()), np.complex128)
-        np.add.at(sums, np.cumsum(starts) - 1, coefficients)
-        rows, coefficients = rows[starts], sums
+    starts[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    if starts.all():
+        return rows, coefficients
+    sums = np.zeros_like(coefficients, shape=int(starts.sum()))
+    np.add.at(sums, np.cumsum(starts) - 1, coefficients)
+    return rows[starts], cast("Coefficients", sums)
+
+
+def _without_zeros(
+    rows: npt.NDArray[np.uint8], coefficients: Coefficients
+) -> tuple[npt.NDArray[np.uint8], Coefficients]:
     kept = np.abs(coefficients) > ZERO_TOLERANCE
     return (rows, coefficients) if kept.all() else (rows[kept], coefficients[kept])
 
@@ -298,7 +330,7 @@ def _describe_table(table: TermTable) -> dict[str, object]:
         np.unpackbits(plane, axis=1, bitorder="little")[:, : table.num_qubits]
         for plane in np.split(table.rows, table.planes, axis=1)
     ]
-    weights = (2, 1, 4, 8)[: table.planes]
+    weights = _PLANE_BITS[: table.planes]
     codes = sum(plane * weight for plane, weight in zip(bits, weights, strict=True))
     letters = {code: letter for letter, code in _LETTERS.items()}
     labels = ["".join(letters[int(code)] for code in row[::-1]) for row in np.asarray(codes)]

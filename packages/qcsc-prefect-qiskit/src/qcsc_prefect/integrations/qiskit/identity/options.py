@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from qcsc_prefect.core.canonical_path import child_path, join_path
-from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+from qcsc_prefect.core.errors import UnsupportedTypeError
 
 __all__ = ["options_tree"]
+
+_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def options_tree(options: object) -> dict[str, object]:
@@ -26,22 +27,19 @@ def options_tree(options: object) -> dict[str, object]:
         raise UnsupportedTypeError(
             f"options must be a mapping, not a {type(options).__qualname__}", path="options"
         )
-    return _set_options(options, "options")
+    client = sys.modules.get("qiskit_ibm_runtime.options.utils")
+    # The client's marker of an option without a value; it exists only where the client is loaded.
+    return _set_options(options, type(None) if client is None else client.UnsetType)
 
 
-def _set_options(options: Mapping[object, object], path: str) -> dict[str, object]:
+def _set_options(options: Mapping[str, object], unset: type) -> dict[str, object]:
     tree: dict[str, object] = {}
     for name, value in options.items():
-        here = join_path(path, child_path(name))
-        if not isinstance(name, str):
-            raise InputError(f"{here}: an option is named by a string", path=here)
-        if _is_unset(value):
-            continue
-        tree[name] = _set_options(value, here) if isinstance(value, Mapping) else value
+        kind = type(value)
+        if kind in _PLAIN:
+            tree[name] = value
+        elif isinstance(value, Mapping):
+            tree[name] = _set_options(value, unset)
+        elif kind is not unset:
+            tree[name] = value
     return tree
-
-
-def _is_unset(value: object) -> bool:
-    # The client's marker of an option without a value; it exists only where the client is loaded.
-    client = sys.modules.get("qiskit_ibm_runtime.options.utils")
-    return client is not None and isinstance(value, client.UnsetType)

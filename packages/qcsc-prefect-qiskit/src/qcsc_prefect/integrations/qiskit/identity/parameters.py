@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, cast
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from qiskit.circuit import Parameter, ParameterExpression
 
 __all__ = ["ExpressionTree", "ParameterNumbers", "expression_tree"]
@@ -26,18 +24,36 @@ _REVERSED = {"RSUB": "SUB", "RDIV": "DIV", "RPOW": "POW"}
 
 
 class ParameterNumbers:
-    """Numbers the parameters of one PUB in the order in which they are met."""
+    """Numbers the parameters of one PUB in the order in which they are met.
+
+    Finding a parameter again means hashing it, which takes longer than all else that an
+    instruction costs. So those that a circuit finds by name are only listed, until somebody asks
+    for one by itself.
+    """
 
     def __init__(self) -> None:
+        self._listed: list[Parameter] = []
         self._numbers: dict[Parameter, int] = {}
 
     def number(self, parameter: Parameter) -> int:
         """Return a parameter's number, giving it the next one if it has none yet."""
-        return self._numbers.setdefault(parameter, len(self._numbers))
+        for listed in self._listed[len(self._numbers) :]:
+            self._numbers[listed] = len(self._numbers)
+        number = self._numbers.get(parameter)
+        if number is None:
+            number = self._numbers[parameter] = len(self._listed)
+            self._listed.append(parameter)
+        return number
 
-    def order(self, parameters: Iterable[Parameter]) -> list[Parameter]:
-        """Return parameters by their number; those without one get theirs in the order given."""
-        return sorted(parameters, key=self.number)
+    def number_by_name(self, parameter: Parameter) -> int:
+        """Do the same for a circuit that has met no parameter of this name yet.
+
+        Only the PUB's own circuit may ask: a circuit inside it knows some of the same parameters.
+        """
+        if self._numbers:
+            return self.number(parameter)
+        self._listed.append(parameter)
+        return len(self._listed) - 1
 
 
 def expression_tree(expression: ParameterExpression, numbers: ParameterNumbers) -> ExpressionTree:

@@ -72,7 +72,7 @@ def sampler_pub_forms(pubs: object, shots: object) -> list[SamplerPubForm]:
                 parts = _parts(pub, smallest=1, largest=3)
             scope = _scope(parts[0])
             with LocatedErrors("parameter_values"):
-                values = bound_values(parts[1], scope.circuit, scope.numbers)
+                values = bound_values(parts[1], scope)
             own = _shots(parts[2])
             forms.append(
                 SamplerPubForm(CircuitForm(scope), values, default if own is None else own)
@@ -107,7 +107,7 @@ def estimator_pub_forms(pubs: object, precision: object) -> list[EstimatorPubFor
             with LocatedErrors("observables"):
                 observables = observables_form(parts[1], scope.circuit.num_qubits)
             with LocatedErrors("parameter_values"):
-                values = bound_values(parts[2], scope.circuit, scope.numbers)
+                values = bound_values(parts[2], scope)
             own = _precision(parts[3])
             form = EstimatorPubForm(
                 CircuitForm(scope), observables, values, default if own is None else own
