@@ -52,9 +52,10 @@ from qcsc_prefect.core.reference import (
     JobReference,
     parse_job_reference,
 )
-from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, RetryRules, advise_retry
+from qcsc_prefect.core.retry import COMMON_RULES, RetryAdvice, RetryAnswer, RetryRules, advise_retry
 
 __all__ = [
+    "COMMON_RULES",
     "REFERENCE_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "CanonicalRegistry",
