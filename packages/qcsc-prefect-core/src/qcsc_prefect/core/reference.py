@@ -44,6 +44,8 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         options: Options of the program as they were given.
         tags: Tags under which the service lists the job.
         submitted_at: When the job was submitted, ISO 8601 in UTC.
+        instance: The part of the service's account that the job belongs to, in the service's own
+            naming; only through it can the job be seen. None where there is no such thing.
         schema_version: Version of this schema; 0 for a reference without a version.
     """
 
@@ -58,6 +60,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     options: dict[str, object] | None = None
     tags: list[str] | None = None
     submitted_at: str | None = None
+    instance: str | None = None
     schema_version: int = 0
 
     def to_dict(self) -> dict[str, JSONValue]:

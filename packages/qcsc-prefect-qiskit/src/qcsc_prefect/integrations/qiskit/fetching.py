@@ -12,15 +12,18 @@ from prefect.results import get_result_store
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
+    JobError,
     JobFailedError,
     JobTimeLimitError,
 )
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
+from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
-from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
@@ -30,8 +33,9 @@ from qcsc_prefect.integrations.qiskit.presentation import (
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, watcher_for
+from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,14 +119,11 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
         ResultUnavailableError: If the result could not be read this time.
     """
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
-    key = _record_key(arguments.reference, config) if arguments.cache_result else None
+    key = await _record_key(arguments.reference, config) if arguments.cache_result else None
     output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
     kept = output is not None
     if output is None:
-        service = await open_job_service(config)
-        output = await _fetch_from(service, arguments, config)
-        if key is not None:
-            await _keep_output(key, output)
+        output = await _fetch(arguments, config, key)
     if arguments.artifact_key is not None:
         await publish_job_artifacts(
             output,
@@ -143,7 +144,7 @@ async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
     return JobOutput(stored.output)
 
 
-async def _keep_output(key: str, output: JobOutput) -> None:
+async def _keep_output(key: str, output: JobOutput) -> bool:
     try:
         await awrite_result_record(get_result_store(), key, dict(output))
     except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
@@ -154,11 +155,14 @@ async def _keep_output(key: str, output: JobOutput) -> None:
             type(error).__name__,
             error,
         )
+        return False
+    return True
 
 
-async def _fetch_from(
-    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
+async def _fetch(
+    arguments: FetchArguments, config: QiskitRuntimeConfig, key: str | None
 ) -> JobOutput:
+    service = await open_service_of_job(config, arguments.reference)
     reference = arguments.reference
     job_id = str(reference.job_id)
     job_url = job_page_url(
@@ -184,6 +188,8 @@ async def _fetch_from(
         timestamps=_timestamps(fetched),
     )
     output["metadata"] = metadata.to_builtins()
+    if key is not None and await _keep_output(key, output):
+        await service.forget_result_text(job_id)
     return output
 
 
@@ -202,8 +208,11 @@ async def _wait(
     service: JobService, arguments: FetchArguments, job_id: str, job_url: str | None
 ) -> JobStatus:
     logger = run_logger()
-    watcher = watcher_for(service)
-    limits = WaitLimits(max_wait=arguments.max_wait)
+    limits = WaitLimits(
+        max_wait=arguments.max_wait,
+        first_pause=service.first_pause,
+        not_found=max(0.0, DEFAULT_VISIBILITY_DELAY - age_of(arguments.reference)),
+    )
     reporter = JobReporter(
         job_id=job_id,
         backend_name=arguments.reference.backend_name,
@@ -212,7 +221,7 @@ async def _wait(
         logger=logger,
     )
     try:
-        return await watcher.wait(job_id, limits, reporter.note)
+        return await wait_for_job(service, job_id, limits, reporter.note)
     except asyncio.CancelledError:
         await _after_cancellation(service, arguments, job_id)
         raise
@@ -227,8 +236,16 @@ async def _after_cancellation(service: JobService, arguments: FetchArguments, jo
             "The wait for job %s was cancelled; the job goes on and can be fetched later", job_id
         )
         return
-    with anyio.CancelScope(shield=True):
-        cancelled = await service.cancel(job_id)
+    try:
+        with anyio.CancelScope(shield=True):
+            cancelled = await service.cancel(job_id)
+    except JobError as error:
+        logger.warning(
+            "The wait for job %s was cancelled, and the job could not be cancelled with it: %s",
+            job_id,
+            error,
+        )
+        return
     logger.warning(
         "The wait for job %s was cancelled; the job %s",
         job_id,
@@ -276,7 +293,15 @@ def _output(reference: JobReference, fetched: FetchedResult) -> JobOutput:
     return output
 
 
-def _record_key(reference: JobReference, config: QiskitRuntimeConfig) -> str | None:
+async def _record_key(reference: JobReference, config: QiskitRuntimeConfig) -> str | None:
+    instance = reference.instance
+    if instance is None and config.channel != "local" and not names_instance(config):
+        instance = (await open_service_of_job(config, reference)).instance
     return qiskit_result_fetch_cache_key(
-        None, {"job_id": reference.job_id, "runtime_config": config}
+        None,
+        {
+            "job_id": reference.job_id,
+            "runtime_config": config,
+            "configuration_identity": account_identity(config, instance),
+        },
     )

@@ -26,6 +26,7 @@ class QiskitJobReference(TypedDict, total=False):
         options: Native options of the primitive, or None.
         tags: Tags under which the service lists the job, or None.
         submitted_at: When the job was submitted, ISO 8601 in UTC, or None.
+        instance: CRN of the service instance that has the job; None for a local job.
     """
 
     schema_version: int
@@ -40,3 +41,4 @@ class QiskitJobReference(TypedDict, total=False):
     options: dict[str, object] | None
     tags: list[str] | None
     submitted_at: str | None
+    instance: str | None

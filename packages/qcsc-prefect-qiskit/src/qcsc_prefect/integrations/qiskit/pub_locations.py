@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -186,8 +187,9 @@ class PubLocations:
             PubLocation(job_reference=dict(reference.to_dict()), index=index)
             for index in range(len(keys))
         ]
+        expires_at = None if lifetime is None else datetime.now(UTC) + lifetime
         for key, location in zip(keys, locations, strict=True):
-            await self._ledger.write_content(key, msgspec.to_builtins(location), lifetime)
+            await self._ledger.write_content(key, msgspec.to_builtins(location), expires_at)
         return locations
 
     async def _is_usable(self, job_id: str) -> bool:

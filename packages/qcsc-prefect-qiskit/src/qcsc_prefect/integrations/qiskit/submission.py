@@ -1,13 +1,13 @@
 """Submits a job, and where asked to, sees to it that it is submitted once.
 
-The order of the steps is the promise:
+The order of the steps is the promise; `docs/paying-once.md` tells what each kind of crash leaves.
 
 1. A lock on the submit key lets one caller in; the operating system frees it if that one dies.
 2. A usable record in Prefect's result storage is taken.
 3. Else a job that carries the digest's tag is looked up on the service and adopted. Where an
    intent says that an earlier answer may be outstanding, the lookup is repeated until the service
    has had time to show the job.
-4. Else an intent is written, the job is sent, and its reference is recorded at once.
+4. Else an intent is written, the job is sent, its reference is recorded, and the intent cleared.
 
 A process that is killed between any two of these steps leaves behind what the next one needs:
 before the intent nothing was sent; after it the lookup finds what was.
@@ -16,70 +16,68 @@ before the intent nothing was sent; after it the lookup finds what was.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
 from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    InputError,
     JobError,
-    JobNotFoundError,
     SubmissionError,
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.reference import REFERENCE_SCHEMA_VERSION, JobReference
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
+from qcsc_prefect.integrations.qiskit.rate_patience import RatePatience
+from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
+from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from datetime import datetime
     from typing import Any
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
-__all__ = ["Submission", "SubmissionIdentity", "Submitter"]
-
-
-@dataclass(frozen=True)
-class SubmissionIdentity:
-    """Under which names a submission is remembered.
-
-    Attributes:
-        key: Key of the record in Prefect's result storage.
-        tag: Tag under which the service lists the job.
-        input_digest: Digest of the input.
-        lifetime: How old a job may be to be taken for this submission; None for any age.
-        visibility_delay: Seconds after which the service's search shows a new job for certain.
-    """
-
-    key: str
-    tag: str
-    input_digest: str
-    lifetime: timedelta | None
-    visibility_delay: float
+__all__ = ["Submission", "Submitter"]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A submitted job, and whether it had been submitted before."""
+    """A submitted job, and how it came about.
+
+    Attributes:
+        reference: The job.
+        reused: Whether it had been submitted before.
+        sent_again: Whether it was sent more than once, so that the service may have more of it.
+    """
 
     reference: JobReference
     reused: bool
+    sent_again: bool = False
 
 
+@dataclass
 class Submitter:
-    """Submits jobs through one service, in the name of one task run."""
+    """Submits jobs through one service, in the name of one task run.
 
-    def __init__(
-        self, service: JobService, logger: RunLogger, *, runtime_block_name: str | None
-    ) -> None:
-        self._service = service
-        self._logger = logger
-        self._runtime_block_name = runtime_block_name
+    Attributes:
+        service: Where to.
+        logger: Logger of the task run.
+        runtime_block_name: The saved configuration block, for the reference.
+        patience: How long to go on where the service takes no more jobs for the moment.
+    """
+
+    service: JobService
+    logger: RunLogger
+    runtime_block_name: str | None = None
+    patience: RatePatience = field(default_factory=RatePatience)
 
     async def submit(self, request: JobRequest, *, input_digest: str | None) -> Submission:
         """Submit a job, without asking whether it was submitted before.
@@ -90,8 +88,14 @@ class Submitter:
 
         Returns:
             The submitted job.
+
+        Raises:
+            SubmissionError: If the service refused the job.
+            SubmissionUncertainError: If the answer was lost.
         """
-        return await _uninterrupted(self._send(request, input_digest))
+        return await self.patience.submit(
+            lambda: _uninterrupted(self._send(request, input_digest)), self.logger
+        )
 
     async def submit_once(
         self,
@@ -113,168 +117,98 @@ class Submitter:
             The job.
 
         Raises:
+            JobError: If the service could not be asked whether there is one; nothing was sent.
             SubmissionError: If the service refused the job.
             SubmissionUncertainError: If the answer was lost, and no job showed up in the search
                 within the visibility delay.
         """
+        memory = SubmissionMemory(identity, ledger, self.logger)
         async with hold_lock(identity.key):
-            if not refresh:
-                known = await self._recorded(identity, ledger)
-                if known is None:
-                    known = await self._adopted(request, identity, ledger)
+            lookup = SubmissionLookup(self.service, identity.tag, identity.lifetime, self.logger)
+            if refresh:
+                earlier = [job.job_id for job in await lookup.listed()]
+                lookup = SubmissionLookup(
+                    self.service, identity.tag, identity.lifetime, self.logger, earlier
+                )
+            else:
+                known = await self._submitted_before(request, identity, memory, lookup)
                 if known is not None:
                     return Submission(known, reused=True)
-            return await _uninterrupted(self._send_once(request, identity, ledger))
+            return await self.patience.submit(
+                lambda: self._send_once(request, identity, memory, lookup), self.logger
+            )
 
-    async def _recorded(
-        self, identity: SubmissionIdentity, ledger: SubmissionLedger
+    async def _submitted_before(
+        self,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+        lookup: SubmissionLookup,
     ) -> JobReference | None:
-        reference = await ledger.record(identity.key)
-        if reference is None or reference.job_id is None:
-            return None
-        try:
-            status = await self._service.status(reference.job_id)
-        except JobNotFoundError:
-            self._logger.warning(
-                "Job %s is recorded for this input, but the service does not know it any more; "
-                "looking for another one",
-                reference.job_id,
-            )
-            return None
-        except JobError as error:
-            if error.retryable is False:
-                raise
-            self._logger.info(
-                "Job %s is recorded for this input; it could not be checked now: %s",
-                reference.job_id,
-                error,
-            )
-            return reference
-        if status.state in {JobState.ERROR, JobState.CANCELLED}:
-            self._logger.warning(
-                "Job %s is recorded for this input, but it ended as %s (%s); submitting a new one",
-                reference.job_id,
-                status.raw_state,
-                status.message or "no reason given",
-            )
-            return None
-        self._logger.info(
-            "Reusing job %s (%s) on %s: the same input was submitted before",
-            reference.job_id,
-            status.raw_state,
-            reference.backend_name,
-        )
-        return reference
-
-    async def _adopted(
-        self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
-    ) -> JobReference | None:
-        intent = await ledger.outstanding_intent(identity.key)
+        intent = await memory.outstanding_intent()
+        recorded = await memory.recorded_job(self.service)
+        if recorded is not None:
+            # The answer came and was recorded; only a repeated submission leaves doubts.
+            if intent is not None and intent.sent_again:
+                return await self._settle(recorded, request, identity, memory, lookup)
+            if intent is not None:
+                await memory.clear_intent()
+            return recorded
         if intent is None:
-            found = await self._usable_job(identity)
+            found = await lookup.usable_job()
         else:
-            self._logger.info(
+            self.logger.info(
                 "A submission of this input was begun at %s by %s, and its answer was lost; "
-                "looking for its job",
+                "looking for its job for %g s",
                 intent.declared_at.isoformat(timespec="seconds"),
                 intent.holder,
+                identity.visibility_delay,
             )
-            found = await self._job_that_may_show_up(identity, intent.declared_at)
-        if found is None:
-            return None
-        reference = self._reference(
-            request,
-            job_id=found.job_id,
-            backend_name=found.backend_name or request.backend_name,
-            submitted_at=found.created_at,
-            input_digest=identity.input_digest,
-        )
-        self._logger.info(
-            "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
-            found.job_id,
-            found.state.value,
-            reference.backend_name,
-        )
-        await self._remember(reference, identity, ledger)
-        return reference
-
-    async def _job_that_may_show_up(
-        self, identity: SubmissionIdentity, sent_at: datetime
-    ) -> ListedJob | None:
-        pause = 0.2
-        deadline = sent_at + timedelta(seconds=identity.visibility_delay)
-        while True:
-            # Asked before the clock is read: the last search comes after the deadline.
-            last = datetime.now(UTC) >= deadline
-            found = await self._usable_job(identity)
-            if found is not None or last:
-                return found
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
-
-    async def _usable_job(self, identity: SubmissionIdentity) -> ListedJob | None:
-        oldest = None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime
-        listed = await self._service.jobs_with_tag(identity.tag, oldest)
-        usable = [job for job in listed if job.state not in {JobState.ERROR, JobState.CANCELLED}]
-        if not usable:
-            return None
-        first, *others = usable
-        for other in others:
-            # The client repeats a POST that was answered by an error, and each may make a job.
-            if other.state in {JobState.INITIALIZING, JobState.QUEUED}:
-                await self._cancel_duplicate(other, first)
-        return first
-
-    async def _cancel_duplicate(self, duplicate: ListedJob, kept: ListedJob) -> None:
-        try:
-            cancelled = await self._service.cancel(duplicate.job_id)
-        except JobError as error:
-            self._logger.warning(
-                "Job %s is a duplicate of job %s and could not be cancelled: %s",
-                duplicate.job_id,
-                kept.job_id,
-                error,
-            )
-            return
-        if cancelled:
-            self._logger.warning(
-                "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
-            )
+            found = await lookup.job_that_may_show_up(identity.visibility_delay)
+        return None if found is None else await self._adopt(found, request, identity, memory)
 
     async def _send_once(
-        self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
+        self,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+        lookup: SubmissionLookup,
     ) -> Submission:
         try:
-            await ledger.declare_intent(identity.key)
-        except OSError as error:
-            self._logger.warning("The intent to submit could not be stored: %s", error)
-        sent_at = datetime.now(UTC)
-        try:
-            submission = await self._send(request, identity.input_digest)
+            submission = await _uninterrupted(self._send_and_record(request, identity, memory))
         except SubmissionUncertainError as error:
-            self._logger.warning("%s Looking for the job on the service", error)
-            found = await self._job_that_may_show_up(identity, sent_at)
+            self.logger.warning("%s Looking for it now", error)
+            try:
+                found = await lookup.job_that_may_show_up(identity.visibility_delay)
+            except JobError as unanswered:
+                self.logger.warning("The job could not be looked for: %s", unanswered)
+                found = None
             if found is None:
                 raise
-            submission = Submission(
-                self._reference(
-                    request,
-                    job_id=found.job_id,
-                    backend_name=found.backend_name or request.backend_name,
-                    submitted_at=found.created_at,
-                    input_digest=identity.input_digest,
-                ),
-                reused=False,
-            )
-        except SubmissionError:
-            await ledger.clear_intent(identity.key)
+            reference = await self._adopt(found, request, identity, memory)
+            return Submission(reference, reused=False)
+        if not submission.sent_again:
+            return submission
+        settled = await self._settle(submission.reference, request, identity, memory, lookup)
+        return Submission(settled, reused=False)
+
+    async def _send_and_record(
+        self, request: JobRequest, identity: SubmissionIdentity, memory: SubmissionMemory
+    ) -> Submission:
+        await memory.declare_intent()
+        try:
+            submission = await self._send(request, identity.input_digest)
+        except SubmissionUncertainError:
+            raise  # the intent stays
+        except (SubmissionError, InputError, ConfigurationError):
+            await memory.clear_intent()
             raise
-        await self._remember(submission.reference, identity, ledger)
+        await memory.record(submission.reference, settled=not submission.sent_again)
         return submission
 
     async def _send(self, request: JobRequest, input_digest: str | None) -> Submission:
-        submitted = await self._service.submit(request)
-        self._logger.info(
+        submitted = await self.service.submit(request)
+        self.logger.info(
             "Submitted %s job %s to %s",
             request.primitive,
             submitted.job_id,
@@ -287,24 +221,55 @@ class Submitter:
             submitted_at=submitted.submitted_at,
             input_digest=input_digest,
         )
-        return Submission(reference, reused=False)
+        return Submission(reference, reused=False, sent_again=submitted.sent_again)
 
-    async def _remember(
-        self, reference: JobReference, identity: SubmissionIdentity, ledger: SubmissionLedger
-    ) -> None:
-        """Store the record; a job that cannot be recorded is still handed to the caller."""
+    async def _settle(
+        self,
+        known: JobReference,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+        lookup: SubmissionLookup,
+    ) -> JobReference:
+        """Find all jobs of a submission that was sent more than once, and keep one of them."""
+        self.logger.warning(
+            "The submission of job %s was sent more than once on its way; looking for further jobs "
+            "of it for %g s",
+            known.job_id,
+            identity.visibility_delay,
+        )
         try:
-            await ledger.write_record(identity.key, reference, identity.lifetime)
-            await ledger.clear_intent(identity.key)
-        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
-            self._logger.warning(
-                "Job %s on %s was submitted, but its record could not be stored (%s: %s). Keep the "
-                "job id: the job can be fetched by it",
-                reference.job_id,
-                reference.backend_name,
-                type(error).__name__,
-                error,
-            )
+            found = await lookup.job_that_may_show_up(identity.visibility_delay)
+        except JobError as error:
+            self.logger.warning("Further jobs could not be looked for: %s", error)
+            return known
+        if found is None or found.job_id == known.job_id:
+            await memory.clear_intent()
+            return known
+        return await self._adopt(found, request, identity, memory)
+
+    async def _adopt(
+        self,
+        found: ListedJob,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+    ) -> JobReference:
+        reference = self._reference(
+            request,
+            job_id=found.job_id,
+            backend_name=found.backend_name or request.backend_name,
+            submitted_at=found.created_at,
+            input_digest=identity.input_digest,
+        )
+        self.logger.info(
+            "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
+            found.job_id,
+            found.state.value,
+            reference.backend_name,
+        )
+        await memory.record(reference, settled=True)
+        return reference
 
     def _reference(
         self,
@@ -320,13 +285,14 @@ class Submitter:
             primitive=request.primitive,
             program_type=request.primitive,
             backend_name=backend_name,
-            runtime_block_name=self._runtime_block_name,
+            runtime_block_name=self.runtime_block_name,
             shots=request.shots,
             precision=request.precision,
             input_digest=input_digest,
             options=dict(plain_mapping(request.options)) or None,
             tags=list(request.tags) or None,
             submitted_at=None if submitted_at is None else submitted_at.isoformat(),
+            instance=self.service.instance,
             schema_version=REFERENCE_SCHEMA_VERSION,
         )
 
@@ -339,4 +305,6 @@ async def _uninterrupted(submission: Coroutine[Any, Any, Submission]) -> Submiss
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at: nobody else will, and asyncio would complain
         raise

@@ -14,53 +14,68 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-from prefect.filesystems import LocalFileSystem, NullFileSystem
 from prefect.results import ResultStore, get_result_store
 from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.errors import JobReferenceError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
+from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from prefect.types import DateTime
 
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger"]
 
+_JSON = "json"
+
 
 class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
     """That somebody is about to submit, or was when the process died.
 
     Attributes:
-        outstanding: Whether the answer may still be missing.
+        outstanding: Whether there may be jobs of this submission that nobody knows of.
         declared_at: When the submission was about to be sent.
         holder: Host and process that were about to send it.
+        sent_again: Whether the submission is known to have been sent more than once on its way.
         schema_version: Version of this schema.
     """
 
     outstanding: bool
     declared_at: datetime
     holder: str = ""
+    sent_again: bool = False
     schema_version: int = 1
 
 
+class _Serializer(msgspec.Struct):
+    type: str
+
+
+class _Metadata(msgspec.Struct):
+    serializer: _Serializer
+    expiration: datetime | None = None
+
+
+class _StoredRecord(msgspec.Struct):
+    metadata: _Metadata
+    result: str
+
+
 class SubmissionLedger:
-    """Records and intents of submissions, by key."""
+    """Records and intents of submissions, by key.
+
+    Args:
+        store: Prefect's result store.
+        logger: Where to say that a record cannot be used.
+    """
 
     def __init__(self, store: ResultStore, logger: RunLogger) -> None:
-        changes: dict[str, object] = {
-            "serializer": JSONSerializer(),
-            "cache_result_in_memory": False,
-        }
-        if isinstance(store.metadata_storage, NullFileSystem):
-            # A flow's own store writes what a record is about into nothing.
-            changes["metadata_storage"] = None
-        self._store = store.model_copy(update=changes)
+        self._store = store.model_copy(
+            update={"serializer": JSONSerializer(), "cache_result_in_memory": False}
+        )
+        self._storage = RunStorage(store)
         self._logger = logger
 
     @classmethod
@@ -88,75 +103,123 @@ class SubmissionLedger:
 
     async def content(self, key: str) -> dict[str, object] | None:
         """Return what a record holds, or None where there is none that can be used."""
-        if not await self._store.aexists(key):
-            return None
-        content = (await self._store.aread(key)).result
-        return content if isinstance(content, dict) else None
+        content = await self._read(key)
+        return cast("dict[str, object]", content) if isinstance(content, dict) else None
 
     async def write_content(
-        self, key: str, content: dict[str, object], lifetime: timedelta | None
+        self, key: str, content: dict[str, object], expires_at: datetime | None
     ) -> None:
         """Write a record; it is on storage when this returns.
 
         Args:
             key: Key of the record.
             content: What JSON can hold.
-            lifetime: How long the record may be used; None for ever.
+            expires_at: When the record stops being used; None for never.
         """
-        expiration = None if lifetime is None else datetime.now(UTC) + lifetime
-        await self._write(key, content, expiration)
+        await self._write(key, content, expires_at)
 
     async def write_record(
-        self, key: str, reference: JobReference, lifetime: timedelta | None
+        self, key: str, reference: JobReference, expires_at: datetime | None
     ) -> None:
         """Record a submitted job; it is on storage when this returns.
 
         Args:
             key: The submit key.
             reference: The job.
-            lifetime: How long the record may be used; None for ever.
+            expires_at: When the record stops being used; None for never.
         """
-        await self.write_content(key, dict(reference.to_dict()), lifetime)
+        await self._write(key, reference.to_dict(), expires_at)
 
     async def declare_intent(self, key: str) -> None:
         """Say that a submission is about to be sent."""
         await self._write_intent(key, outstanding=True)
 
+    async def keep_intent(self, key: str) -> None:
+        """Say that a submission was sent more than once, and may have made more jobs than one."""
+        await self._write_intent(key, outstanding=True, sent_again=True)
+
     async def clear_intent(self, key: str) -> None:
-        """Say that no answer is outstanding any more."""
+        """Say that no job of a submission is unknown any more."""
         await self._write_intent(key, outstanding=False)
 
     async def outstanding_intent(self, key: str) -> SubmissionIntent | None:
-        """Return the intent whose answer may be outstanding, or None."""
-        content = await self.content(_intent_key(key))
+        """Return the intent whose jobs may not all be known, or None."""
+        content = await self._read(_intent_key(key))
         if content is None:
             return None
-        intent = msgspec.convert(content, SubmissionIntent, strict=False)
+        try:
+            intent = msgspec.convert(content, SubmissionIntent, strict=False)
+        except msgspec.ValidationError as error:
+            self._logger.warning("An intent to submit cannot be read, and is heeded: %s", error)
+            return SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
         return intent if intent.outstanding else None
 
-    async def _write_intent(self, key: str, *, outstanding: bool) -> None:
+    async def _write_intent(self, key: str, *, outstanding: bool, sent_again: bool = False) -> None:
         intent = SubmissionIntent(
             outstanding=outstanding,
             declared_at=datetime.now(UTC),
             holder=f"{socket.gethostname()}:{os.getpid()}",
+            sent_again=sent_again,
         )
         await self._write(_intent_key(key), msgspec.to_builtins(intent), None)
 
     async def _write(self, key: str, content: object, expiration: datetime | None) -> None:
-        # Finds the storage of the run; its path decides how the record names itself.
-        record = self._store.create_result_record(
+        # Prefect's block for the storage decides by which path the record names itself.
+        store = self._store.model_copy(update={"result_storage": await self._storage.block()})
+        record = store.create_result_record(
             content,
             key=key,
             # Prefect's own type differs between Python versions; its model takes any datetime.
             expiration=cast("DateTime | None", expiration),
         )
-        storage = self._store.result_storage
-        if not isinstance(storage, LocalFileSystem) or self._store.metadata_storage is not None:
-            await self._store.apersist_result_record(record)
-            return
-        path = storage._resolve_path(key)  # noqa: SLF001 - its write_path is not atomic
-        path.parent.mkdir(parents=True, exist_ok=True)
-        await run_blocking(write_file_atomically, path, record.serialize())
+        if self._storage.keeps_metadata_apart:
+            await store.apersist_result_record(record)
+        else:
+            await self._storage.write(key, record.serialize())
+
+    async def _read(self, key: str) -> object | None:
+        """Return what was stored under a key, or None where there is nothing that can be used."""
+        if self._storage.keeps_metadata_apart:
+            return await self._read_through_prefect(key)
+        content = await self._storage.read(key)
+        if content is None:
+            return None
+        try:
+            record = msgspec.json.decode(content, type=_StoredRecord)
+            if record.metadata.serializer.type != _JSON:
+                self._logger.warning(
+                    "What is stored under the key %s is no record of a submission, and is passed "
+                    "over",
+                    key,
+                )
+                return None
+            result: object = msgspec.json.decode(record.result)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._logger.warning(
+                "The record under the key %s is damaged, and is passed over: %s", key, error
+            )
+            return None
+        return None if _is_over(record.metadata.expiration) else result
+
+    async def _read_through_prefect(self, key: str) -> object | None:
+        try:
+            if not await self._store.aexists(key):
+                return None
+            result: object = (await self._store.aread(key)).result
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "The record under the key %s cannot be read, and is passed over: %r", key, error
+            )
+            return None
+        return result
+
+
+def _is_over(expiration: datetime | None) -> bool:
+    if expiration is None:
+        return False
+    if expiration.tzinfo is None:
+        expiration = expiration.replace(tzinfo=UTC)
+    return expiration <= datetime.now(UTC)
 
 
 def _intent_key(key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.integrations.qiskit.account_identity import account_identity
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
@@ -20,8 +21,9 @@ from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submission import Submission, SubmissionIdentity, Submitter
+from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
@@ -91,17 +93,19 @@ async def submit_job(arguments: JobArguments, cache: SubmitCache | None) -> Subm
     Raises:
         ConfigurationError: If the configuration cannot be used.
         InputError: If a PUB, an option or a tag is refused; nothing was sent.
+        JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    service = await open_job_service(config)
+    service = await open_job_service(config, request.backend_name)
     logger = run_logger()
     submitter = Submitter(service, logger, runtime_block_name=arguments.runtime_block_name)
     if cache is None:
         _refuse_bad_tags(request.tags)
         return await submitter.submit(request, input_digest=arguments.input_digest)
-    identity = await run_blocking(_identity, arguments, request, config, cache)
+    account = account_identity(config, service.instance)
+    identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = _with_tag(request, identity.tag)
     _refuse_bad_tags(request.tags)
     return await submitter.submit_once(
@@ -186,7 +190,11 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
 
 
 def _identity(
-    arguments: JobArguments, request: JobRequest, config: QiskitRuntimeConfig, cache: SubmitCache
+    arguments: JobArguments,
+    request: JobRequest,
+    config: QiskitRuntimeConfig,
+    cache: SubmitCache,
+    account: dict[str, str],
 ) -> SubmissionIdentity:
     digest = arguments.input_digest or _input_digest(arguments, request, cache)
     build_key = (
@@ -194,7 +202,10 @@ def _identity(
         if arguments.primitive == "sampler"
         else qiskit_estimator_submit_cache_key
     )
-    key = build_key(None, {"input_digest": digest, "runtime_config": config})
+    key = build_key(
+        None,
+        {"input_digest": digest, "runtime_config": config, "configuration_identity": account},
+    )
     assert key is not None  # noqa: S101 - there is a digest to key on
     return SubmissionIdentity(
         key=key,

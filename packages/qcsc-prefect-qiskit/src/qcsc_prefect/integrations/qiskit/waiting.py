@@ -2,18 +2,27 @@
 
 The pause between two looks at a job grows with the time it has been waited for, so that a job
 which ends in a second is noticed at once and one that queues for hours costs almost nothing.
+
+All pollers of a process share one thread with an event loop of its own, because tasks that are
+submitted to a task runner have an event loop each: on these, every job would have its own poller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import threading
 import time
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.errors import JobError, JobWaitTimeoutError, ResultUnavailableError
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobNotFoundError,
+    JobWaitTimeoutError,
+    ResultUnavailableError,
+)
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService, JobStatus
 
-__all__ = ["JobWatcher", "WaitLimits", "watcher_for"]
+__all__ = ["WaitLimits", "wait_for_job"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class WaitLimits:
         growth: Share of the time waited so far that the next pause takes.
         outage: How long the service may fail to answer before the wait is given up.
         unknown_state: How long a job may stand in a state that this release does not know.
+        not_found: How long the service may not know the job, which it need not show at once.
     """
 
     max_wait: float | None = None
@@ -43,6 +53,63 @@ class WaitLimits:
     growth: float = 0.2
     outage: float = 300.0
     unknown_state: float = 600.0
+    not_found: float = 0.0
+
+
+async def wait_for_job(
+    service: JobService,
+    job_id: str,
+    limits: WaitLimits,
+    on_change: Callable[[JobStatus, float], None],
+) -> JobStatus:
+    """Wait until a job has ended.
+
+    Args:
+        service: Where the job runs.
+        job_id: The job.
+        limits: How patiently to wait.
+        on_change: Called on the caller's event loop with the status and the seconds waited,
+            whenever the state, or the position in the queue, is another than before.
+
+    Returns:
+        The final status.
+
+    Raises:
+        JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
+        ResultUnavailableError: If the job stays in an unknown state.
+        JobError: If the service does not answer, or does not know the job.
+    """
+    loop = asyncio.get_running_loop()
+
+    def pass_on(status: JobStatus, waited: float) -> None:
+        # The caller's loop may be closed by the time its job changes; then nobody wants to know.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(on_change, status, waited)
+
+    waiting = asyncio.run_coroutine_threadsafe(
+        _wait_on_the_pollers_loop(service, job_id, limits, pass_on), _pollers_loop()
+    )
+    try:
+        async with asyncio.timeout(limits.max_wait):
+            return await asyncio.wrap_future(waiting)
+    except TimeoutError as error:
+        raise JobWaitTimeoutError(
+            f"Job {job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
+            "Fetch it later with fetch_qiskit_job_result_task by this job id, or wait longer "
+            "with max_wait.",
+            job_id=job_id,
+        ) from error
+
+
+async def _wait_on_the_pollers_loop(
+    service: JobService,
+    job_id: str,
+    limits: WaitLimits,
+    on_change: Callable[[JobStatus, float], None],
+) -> JobStatus:
+    if service not in _watchers:
+        _watchers[service] = JobWatcher(service)
+    return await _watchers[service].wait(job_id, limits, on_change)
 
 
 @dataclass(eq=False)
@@ -71,7 +138,7 @@ class _WaitedFor:
 
 @dataclass(eq=False)
 class JobWatcher:
-    """Watches jobs of one service on one event loop."""
+    """Watches jobs of one service, on the pollers' event loop."""
 
     service: JobService
     _waited_for: set[_WaitedFor] = field(default_factory=set)
@@ -81,40 +148,16 @@ class JobWatcher:
     async def wait(
         self, job_id: str, limits: WaitLimits, on_change: Callable[[JobStatus, float], None]
     ) -> JobStatus:
-        """Wait until a job has ended.
-
-        Args:
-            job_id: The job.
-            limits: How patiently to wait.
-            on_change: Called with the status and the seconds waited whenever the state, or the
-                position in the queue, is another than before.
-
-        Returns:
-            The final status.
-
-        Raises:
-            JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
-            ResultUnavailableError: If the job stays in an unknown state.
-            JobError: If the service does not answer, or does not know the job.
-        """
+        """Wait until a job has ended; see `wait_for_job`."""
         now = time.monotonic()
-        waited_for = _WaitedFor(
-            job_id, limits, on_change, asyncio.get_running_loop().create_future(), now, now
-        )
+        done: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
+        waited_for = _WaitedFor(job_id, limits, on_change, done, now, now)
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-watcher")
+            self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-poller")
         self._wake.set()
         try:
-            async with asyncio.timeout(limits.max_wait):
-                return await waited_for.done
-        except TimeoutError as error:
-            raise JobWaitTimeoutError(
-                f"Job {job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
-                "Fetch it later with fetch_qiskit_job_result_task by this job id, or wait longer "
-                "with max_wait.",
-                job_id=job_id,
-            ) from error
+            return await done
         finally:
             self._waited_for.discard(waited_for)
 
@@ -129,12 +172,11 @@ class JobWatcher:
                         await asyncio.wait_for(self._wake.wait(), next_due - now)
                 else:
                     await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait
             # Whoever waits must not wait for a poller that is gone.
             for waited_for in self._waited_for:
                 if not waited_for.done.done():
                     waited_for.done.set_exception(error)
-            raise
 
     async def _look(self, jobs: list[_WaitedFor]) -> None:
         by_id = {waited_for.job_id for waited_for in jobs}
@@ -154,8 +196,11 @@ class JobWatcher:
 def _note_failure(waited_for: _WaitedFor, error: JobError, now: float) -> None:
     if waited_for.failing_since is None:
         waited_for.failing_since = now
-    out_of_patience = now - waited_for.failing_since >= waited_for.limits.outage
-    if error.retryable is False or out_of_patience:
+    if isinstance(error, JobNotFoundError):
+        is_over = now - waited_for.since >= waited_for.limits.not_found
+    else:
+        is_over = error.retryable is False
+    if is_over or now - waited_for.failing_since >= waited_for.limits.outage:
         waited_for.done.set_exception(error)
 
 
@@ -183,14 +228,29 @@ def _note_status(waited_for: _WaitedFor, status: JobStatus, now: float) -> None:
         )
 
 
-_watchers: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, weakref.WeakKeyDictionary[JobService, JobWatcher]
-] = weakref.WeakKeyDictionary()
+_start = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_watchers: dict[JobService, JobWatcher] = {}
 
 
-def watcher_for(service: JobService) -> JobWatcher:
-    """Return the watcher of a service on the running event loop."""
-    of_loop = _watchers.setdefault(asyncio.get_running_loop(), weakref.WeakKeyDictionary())
-    if service not in of_loop:
-        of_loop[service] = JobWatcher(service)
-    return of_loop[service]
+def _pollers_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of the pollers, in a thread that ends with the process."""
+    global _loop  # noqa: PLW0603 - one for each process is what it is for
+    with _start:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(
+                target=_loop.run_forever, name="qcsc-prefect-job-pollers", daemon=True
+            ).start()
+        return _loop
+
+
+def _start_anew_in_child() -> None:
+    global _start, _loop, _watchers  # noqa: PLW0603
+    _start = threading.Lock()
+    _loop = None
+    _watchers = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_in_child)

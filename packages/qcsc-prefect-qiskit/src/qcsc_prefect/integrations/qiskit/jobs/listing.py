@@ -10,12 +10,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
-__all__ = ["RAN_TOO_LONG", "RawJob", "list_jobs", "listed_job", "status_of"]
+__all__ = ["RAN_TOO_LONG", "RawJob", "list_jobs", "listed_job", "read_job", "status_of"]
 
 #: Jobs in one page; the service's own limit.
 _PAGE = 200
@@ -71,6 +72,9 @@ def list_jobs(
 
     Returns:
         What the service says about them, newest first.
+
+    Raises:
+        JobError: If the answer is no list of jobs; asking again may help.
     """
     found: list[RawJob] = []
     for _ in range(_MAX_PAGES):
@@ -81,10 +85,40 @@ def list_jobs(
             pending=pending,
             created_after=created_after,
         )
+        if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
+            raise JobError(
+                "Searching for jobs failed: the service's answer is no list of jobs. This may "
+                "pass: try again later.",
+                retryable=True,
+            )
         found += answer["jobs"]
-        if not answer["jobs"] or len(found) >= answer["count"]:
+        if not answer["jobs"] or len(found) >= answer.get("count", 0):
             break
     return found
+
+
+def read_job(client: RuntimeClient, job_id: str) -> RawJob:
+    """Ask one instance for one job; blocks.
+
+    Args:
+        client: The native client's connection to the instance.
+        job_id: The job.
+
+    Returns:
+        What the service says about it.
+
+    Raises:
+        JobError: If the answer is no job; asking again may help.
+    """
+    answer: RawJob = client.job_get(job_id, exclude_params=True)
+    if not isinstance(answer, dict) or answer.get("id") != job_id:
+        raise JobError(
+            f"Asking for job {job_id} failed: the service's answer is no job. This may pass: "
+            "try again later; the job itself goes on.",
+            job_id=job_id,
+            retryable=True,
+        )
+    return answer
 
 
 def listed_job(raw: RawJob) -> ListedJob:

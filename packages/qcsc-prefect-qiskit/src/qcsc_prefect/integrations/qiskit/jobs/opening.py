@@ -4,34 +4,74 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+
 if TYPE_CHECKING:
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService
 
-__all__ = ["open_job_service"]
+__all__ = ["open_job_service", "open_service_of_job"]
+
+LOCAL_CHANNEL = "local"
 
 
-async def open_job_service(config: QiskitRuntimeConfig) -> JobService:
-    """Return the service that runs the jobs of a configuration.
+async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> JobService:
+    """Return the service that runs the jobs of a configuration on a backend.
 
     Args:
         config: The configuration.
+        backend_name: The backend.
 
     Returns:
-        The embedded local service for the channel ``local``, else the real one. The same
-        configuration gives the same object for the life of the process.
+        The embedded local service for the channel ``local``, else the real one. The same account
+        and instance give the same object for the life of the process.
+
+    Raises:
+        QiskitRuntimeConfigError: If no service can be made, or it has no such backend.
+        JobError: If the service could not be asked.
     """
-    # The modules below import Qiskit and its client, which takes seconds the first time.
-    from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-
-    return await run_blocking(_open, config)
-
-
-def _open(config: QiskitRuntimeConfig) -> JobService:
-    if config.channel == "local":
-        from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
-
-        return local_job_service()
+    if config.channel == LOCAL_CHANNEL:
+        return await run_blocking(_local_service)
+    await run_blocking(_import_client)
+    from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
     from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
 
-    return runtime_job_service(config)
+    return runtime_job_service(await instance_for_backend(config, backend_name))
+
+
+async def open_service_of_job(config: QiskitRuntimeConfig, reference: JobReference) -> JobService:
+    """Return the service that has a job.
+
+    Args:
+        config: The configuration.
+        reference: The job.
+
+    Returns:
+        As `open_job_service` does.
+
+    Raises:
+        ConfigurationError: If the configuration does not lead to the job's instance.
+        JobNotFoundError: If no instance of the account knows the job.
+        JobError: If the service could not be asked.
+    """
+    if config.channel == LOCAL_CHANNEL:
+        return await run_blocking(_local_service)
+    await run_blocking(_import_client)
+    from qcsc_prefect.integrations.qiskit.jobs.instances import instance_of_job
+    from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
+
+    found = await instance_of_job(config, str(reference.job_id), reference.instance)
+    return runtime_job_service(found)
+
+
+def _local_service() -> JobService:
+    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
+
+    return local_job_service()
+
+
+def _import_client() -> None:
+    # Takes seconds the first time, which would stand on the event loop.
+    import qcsc_prefect.integrations.qiskit.jobs.instances
+    import qcsc_prefect.integrations.qiskit.jobs.runtime_service  # noqa: F401

@@ -71,11 +71,20 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job that the service has accepted."""
+    """A job that the service has accepted.
+
+    Attributes:
+        job_id: Its id.
+        backend_name: Its backend.
+        submitted_at: When it was submitted.
+        sent_again: Whether the submission was sent more than once on its way, so that the service
+            may have made more jobs of it.
+    """
 
     job_id: str
     backend_name: str
     submitted_at: datetime
+    sent_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,14 @@ class JobService(Protocol):
 
     Every method may be called from any event loop and from many tasks at once; none of them blocks
     the loop.
+
+    Attributes:
+        instance: The service instance that has the jobs; None where there is no such thing.
+        first_pause: Seconds after which it is worth looking at a new job for the second time.
     """
+
+    instance: str | None
+    first_pause: float
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known.
@@ -175,6 +191,9 @@ class JobService(Protocol):
             JobNotFoundError: If the service does not know the job.
             ResultUnavailableError: If the result could not be read this time.
         """
+
+    async def forget_result_text(self, job_id: str) -> None:
+        """Take note that a result has been recorded: what was kept to read it again can go."""
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""

@@ -50,6 +50,9 @@ def _service_for(root: Path) -> LocalJobService:
 class LocalJobService:
     """Runs jobs on local backends, in threads of whichever process asks for them."""
 
+    instance: str | None = None
+    first_pause = 0.05
+
     def __init__(self, store: LocalJobStore) -> None:
         self._store = store
         self._runner = LocalRunner(store)
@@ -77,6 +80,9 @@ class LocalJobService:
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
         return await run_blocking(self._result, job_id)
+
+    async def forget_result_text(self, job_id: str) -> None:
+        """Do nothing: a local result can be read as often as wanted."""
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; a simulation that runs already goes on, and its result is dropped."""

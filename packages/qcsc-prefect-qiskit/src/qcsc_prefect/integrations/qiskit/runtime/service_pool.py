@@ -11,21 +11,21 @@ pool.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import functools
 import hmac
 import os
 import secrets
 import threading
-import time
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
+    load_backend,
+    why_not_found,
+)
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
+from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
-__all__ = ["BACKEND_LIFETIME", "ServiceConfig", "ServicePool", "get_service_pool"]
+__all__ = ["ANSWER_SECONDS", "BACKEND_LIFETIME", "ServiceConfig", "ServicePool", "get_service_pool"]
 
 T = TypeVar("T")
 
 #: Seconds for which a backend object is handed out before its configuration and its calibration
 #: are read again. Devices are calibrated hourly at the most; three requests in this time are few.
 BACKEND_LIFETIME = 300.0
+
+#: Seconds within which the service must answer a call. The client itself goes on for 15 s on a
+#: failing service and for a minute while a token cannot be renewed, and waits for ever for one that
+#: accepts a request and does not answer it.
+ANSWER_SECONDS = 180.0
 
 
 class ServiceConfig(Protocol):
@@ -57,38 +62,21 @@ class ServiceConfig(Protocol):
 
 
 @dataclass(eq=False)
-class _MadeOnce(Generic[T]):
-    """Something that is being made in a thread, or has been made."""
-
-    made: Future[T] = field(default_factory=Future)
-    made_at: float = 0.0
-
-    def __post_init__(self) -> None:
-        # A future that runs cannot be cancelled: one impatient task must not fail the others.
-        self.made.set_running_or_notify_cancel()
-
-    async def wait(self) -> T:
-        return await asyncio.wrap_future(self.made)
-
-    @property
-    def age(self) -> float:
-        return time.monotonic() - self.made_at if self.made.done() else 0.0
-
-
-@dataclass(eq=False)
-class _PooledService(_MadeOnce["QiskitRuntimeService"]):
+class _PooledService(MadeOnce["QiskitRuntimeService"]):
     """A service with its backends.
 
     Attributes:
         backends: Backends by name.
         lookup: Held while a backend is looked up, which changes the service's active instance.
+        threads: Where the service is called.
         replaces_refused: It was made because the one before was refused by the service, and no
             call has succeeded with it yet.
         replaces_empty: It was made because the one before did not know a backend.
     """
 
-    backends: dict[str, _MadeOnce[IBMBackend]] = field(default_factory=dict)
+    backends: dict[str, MadeOnce[IBMBackend]] = field(default_factory=dict)
     lookup: threading.Lock = field(default_factory=threading.Lock)
+    threads: ClientThreads = field(default_factory=ClientThreads)
     replaces_refused: bool = False
     replaces_empty: bool = False
 
@@ -100,10 +88,17 @@ class ServicePool:
 
     Args:
         backend_lifetime: Seconds for which a backend object is handed out.
+        answer_seconds: Seconds within which the service must answer, where a call does not say.
     """
 
-    def __init__(self, *, backend_lifetime: float = BACKEND_LIFETIME) -> None:
+    def __init__(
+        self,
+        *,
+        backend_lifetime: float = BACKEND_LIFETIME,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._backend_lifetime = backend_lifetime
+        self._answer_seconds = answer_seconds
         self._services: dict[Hashable, _PooledService] = {}
         self._lock = threading.Lock()
         # Tells configurations with different tokens apart without keeping any token as a key.
@@ -120,8 +115,9 @@ class ServicePool:
 
         Raises:
             QiskitRuntimeConfigError: If it cannot be made; the next call tries again.
+            TimeoutError: If it is not made in time.
         """
-        return await self._pooled(config).wait()
+        return await self._made(config, self._pooled(config))
 
     async def backend(self, config: ServiceConfig, name: str) -> IBMBackend:
         """Return a backend of the configuration's service, its target loaded.
@@ -136,48 +132,114 @@ class ServicePool:
         Raises:
             QiskitRuntimeConfigError: If the service cannot be made, or has no such backend.
             JobError: If the service could not be asked; it carries the facts.
+            TimeoutError: If the service does not answer.
         """
         from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
         pooled = self._pooled(config)
         try:
-            return await self._backend_of(pooled, name)
+            return await self._backend_of(config, pooled, name)
         except QiskitBackendNotFoundError:
             # The client says so for any fault, and a service that could not list its backends
             # when it was made never learns of them.
             again = self._replace(config, pooled, because_empty=True)
         try:
-            return await self._backend_of(again, name)
+            return await self._backend_of(config, again, name)
         except QiskitBackendNotFoundError:
-            service = await again.wait()
-            raise await run_blocking(_why_not_found, service, name) from None
+            service = await self._made(config, again)
+            raise await run_blocking(why_not_found, service, name) from None
 
-    async def call(self, config: ServiceConfig, function: Callable[[QiskitRuntimeService], T]) -> T:
+    async def call(
+        self,
+        config: ServiceConfig,
+        function: Callable[[QiskitRuntimeService], T],
+        *,
+        seconds: float | None = None,
+    ) -> T:
         """Call a function with the service in a thread, once more with a new one if refused.
 
-        Only for calls that may be repeated, such as reading: one that submits must decide by
-        itself what an authorization failure means.
+        Only for calls that may be repeated, such as reading; `call_backend` calls once.
 
         Args:
             config: The configuration.
             function: What to call; it gets the native service and may block.
+            seconds: How long to wait for it; None for the pool's own limit.
 
         Returns:
             What the function returned; what it raised is raised here.
+
+        Raises:
+            TimeoutError: If the service does not answer; the next call uses a new one.
         """
         from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 
         pooled = self._pooled(config)
         try:
-            answer = await run_blocking(function, await pooled.wait())
+            answer = await self._call(config, pooled, function, seconds)
         except IBMNotAuthorizedError:
             if pooled.replaces_refused:
                 # The one before was refused as well: the credentials are wrong, not outdated.
                 raise
             pooled = self._replace(config, pooled, because_refused=True)
-            answer = await run_blocking(function, await pooled.wait())
+            answer = await self._call(config, pooled, function, seconds)
         pooled.replaces_refused = False
         return answer
+
+    async def call_backend(
+        self,
+        config: ServiceConfig,
+        name: str,
+        function: Callable[[IBMBackend], T],
+        *,
+        seconds: float | None = None,
+    ) -> T:
+        """Call a function with a backend in a thread, once, whatever comes of it.
+
+        Args:
+            config: The configuration.
+            name: Name of the backend.
+            function: What to call; it gets the native backend and may block.
+            seconds: How long to wait for it; None for the pool's own limit.
+
+        Returns:
+            What the function returned; what it raised is raised here.
+
+        Raises:
+            QiskitRuntimeConfigError: If the service cannot be made, or has no such backend.
+            JobError: If the service could not be asked for the backend.
+            TimeoutError: If the service does not answer.
+        """
+        backend = await self.backend(config, name)
+        threads = self._pooled(config).threads
+        limit = self._answer_seconds if seconds is None else seconds
+        try:
+            return await threads.call(function, backend, seconds=limit)
+        except TimeoutError:
+            self.discard(config, backend.service)
+            raise
+
+    async def _call(
+        self,
+        config: ServiceConfig,
+        pooled: _PooledService,
+        function: Callable[[QiskitRuntimeService], T],
+        seconds: float | None,
+    ) -> T:
+        service = await self._made(config, pooled)
+        limit = self._answer_seconds if seconds is None else seconds
+        try:
+            return await pooled.threads.call(function, service, seconds=limit)
+        except TimeoutError:
+            # Its threads may hang for ever, and there is a limited number of them.
+            self.discard(config, service)
+            raise
+
+    async def _made(self, config: ServiceConfig, pooled: _PooledService) -> QiskitRuntimeService:
+        try:
+            return await pooled.wait(self._answer_seconds)
+        except TimeoutError:
+            self._forget(self.key(config), pooled)
+            raise TimeoutError(f"no service could be made for {self._answer_seconds:g} s") from None
 
     def discard(self, config: ServiceConfig, service: QiskitRuntimeService | None = None) -> None:
         """Forget the service of a configuration and its backends; the next call makes new ones.
@@ -232,23 +294,25 @@ class ServicePool:
         return current
 
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
-        def forget() -> None:
-            with self._lock:
-                if self._services.get(key) is pooled:
-                    del self._services[key]
+        make_once(pooled, config.get_service, functools.partial(self._forget, key, pooled))
 
-        _make(pooled, config.get_service, forget)
+    def _forget(self, key: Hashable, pooled: _PooledService) -> None:
+        with self._lock:
+            if self._services.get(key) is pooled:
+                del self._services[key]
 
-    async def _backend_of(self, pooled: _PooledService, name: str) -> IBMBackend:
-        service = await pooled.wait()
+    async def _backend_of(
+        self, config: ServiceConfig, pooled: _PooledService, name: str
+    ) -> IBMBackend:
+        service = await self._made(config, pooled)
         with self._lock:
             known = pooled.backends.get(name)
             if known is not None and known.age < self._backend_lifetime:
                 wanted, load = known, None
             else:
-                wanted = pooled.backends[name] = _MadeOnce()
+                wanted = pooled.backends[name] = MadeOnce()
                 load = functools.partial(
-                    _load_backend, service, name, pooled.lookup, again=known is not None
+                    load_backend, service, name, pooled.lookup, again=known is not None
                 )
 
         def forget() -> None:
@@ -257,8 +321,14 @@ class ServicePool:
                     del pooled.backends[name]
 
         if load is not None:
-            _make(wanted, load, forget)
-        return await wanted.wait()
+            make_once(wanted, load, forget)
+        try:
+            return await wanted.wait(self._answer_seconds)
+        except TimeoutError:
+            forget()
+            raise TimeoutError(
+                f"backend {name} could not be read for {self._answer_seconds:g} s"
+            ) from None
 
     def key(self, config: ServiceConfig) -> Hashable:
         """Return what two configurations have in common if they share a service.
@@ -270,77 +340,9 @@ class ServicePool:
         return (tuple(sorted(config.identity().items())), fingerprint)
 
 
-def _make(product: _MadeOnce[T], make: Callable[[], T], forget: Callable[[], None]) -> None:
-    """Make a product in a thread of its own.
-
-    The thread belongs to no event loop: tasks of several loops may wait for the product, and the
-    one that began may be cancelled, with its loop, before it is made.
-    """
-
-    def settle() -> None:
-        try:
-            made = make()
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to those who wait
-            forget()
-            product.made.set_exception(error)
-        else:
-            product.made_at = time.monotonic()
-            product.made.set_result(made)
-
-    in_context = functools.partial(contextvars.copy_context().run, settle)
-    threading.Thread(target=in_context, name="qcsc-prefect-service-pool", daemon=True).start()
-
-
 def _holds(pooled: _PooledService, service: QiskitRuntimeService) -> bool:
     made = pooled.made
     return made.done() and made.exception() is None and made.result() is service
-
-
-def _load_backend(
-    service: QiskitRuntimeService, name: str, lookup: threading.Lock, *, again: bool
-) -> IBMBackend:
-    from qiskit.exceptions import QiskitError
-    from qiskit.providers.exceptions import QiskitBackendNotFoundError
-    from requests.exceptions import RequestException
-
-    try:
-        with lookup:
-            backend = service.backend(name)
-        if again:
-            # The service keeps the configuration for its life; a new object needs a new one.
-            backend.refresh()
-        # Loads the calibration; threads that share the object would each load it otherwise.
-        backend.target  # noqa: B018
-    except QiskitBackendNotFoundError:
-        raise
-    except (QiskitError, RequestException) as error:
-        raise translate_qiskit_error(
-            error, job_id=None, backend_name=name, doing="Reading the backend"
-        ) from None
-    return backend
-
-
-def _why_not_found(service: QiskitRuntimeService, name: str) -> Exception:
-    """Return the error that says why a backend was not found, asking the service once more.
-
-    The client says "not found" for every fault. A request that it lets fail openly tells whether
-    there is one; if there is none, the name is wrong.
-    """
-    from qiskit.exceptions import QiskitError
-    from requests.exceptions import RequestException
-
-    try:
-        service.usage()
-        known = sorted(backend.name for backend in service.backends())
-    except (QiskitError, RequestException) as error:
-        return translate_qiskit_error(
-            error, job_id=None, backend_name=name, doing="Looking up the backend"
-        )
-    listed = ", ".join(known) or "none"
-    return QiskitRuntimeConfigError(
-        f"Tried to get backend {name!r}: the service answers, but this account and instance have "
-        f"no backend of that name. They have: {listed}. Check backend_name and instance."
-    )
 
 
 _pool_lock = threading.Lock()

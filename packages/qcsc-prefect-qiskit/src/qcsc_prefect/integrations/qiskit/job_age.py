@@ -1,0 +1,28 @@
+"""How long ago a job was submitted, as its reference tells."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qcsc_prefect.core.reference import JobReference
+
+__all__ = ["age_of", "submission_time"]
+
+
+def submission_time(reference: JobReference) -> datetime | None:
+    """Return when a job was submitted, or None where its reference does not tell."""
+    if reference.submitted_at is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(reference.submitted_at)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def age_of(reference: JobReference) -> float:
+    """Return the seconds since a job was submitted; infinite where that is not known."""
+    moment = submission_time(reference)
+    return float("inf") if moment is None else (datetime.now(UTC) - moment).total_seconds()

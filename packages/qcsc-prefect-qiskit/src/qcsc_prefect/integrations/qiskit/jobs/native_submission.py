@@ -1,0 +1,101 @@
+"""Hands one job to the native client, and says whether a job may exist where that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qiskit_ibm_runtime.exceptions import IBMInputValueError
+from requests.exceptions import InvalidJSONError
+
+from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.integrations.qiskit.error_translation import (
+    redacted,
+    translate_qiskit_submission_error,
+)
+from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
+from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
+from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
+
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+
+__all__ = ["submit_natively"]
+
+#: What reading an answer that is not what it should be can raise, besides the client's own errors.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
+
+
+def submit_natively(
+    backend: IBMBackend, request: JobRequest, *, secrets: Iterable[str] = ()
+) -> tuple[RuntimeJobV2, bool]:
+    """Submit a job through the native primitive; blocks.
+
+    Args:
+        backend: The native backend.
+        request: The job.
+        secrets: Texts that must stand in no message.
+
+    Returns:
+        The native job, and whether the submission was sent more than once on its way.
+
+    Raises:
+        InputError: If the client refuses the request; nothing was sent.
+        SubmissionError: If no job was created.
+        SubmissionUncertainError: If a job may have been created.
+    """
+    primitive = create_primitive(request.primitive, backend, _options_with_tags(request))
+    doing = f"Submitting a {request.primitive} job"
+    with watch_posts(backend._api_client._session) as posts:  # noqa: SLF001 - the client hides it
+        try:
+            native_job = primitive.run(
+                request.pubs, shots=request.shots, precision=request.precision
+            )
+        except (*CLIENT_ERRORS, *_UNREADABLE) as error:
+            if posts.accepted:
+                raise SubmissionUncertainError(
+                    redacted(
+                        f"{doing} on {request.backend_name}: the service accepted it, and its "
+                        f"answer cannot be read ({type(error).__name__}: {error}). Look for the "
+                        "job on the service before submitting again; with cache_submit=True a "
+                        "rerun does so by itself.",
+                        secrets,
+                    ),
+                    backend_name=request.backend_name,
+                ) from None
+            if isinstance(error, InvalidJSONError):
+                # An answer was read, and it was not that of the submission.
+                raise SubmissionError(
+                    redacted(
+                        f"{doing} failed on {request.backend_name}, no job was created: what the "
+                        "service says about the backend or the instance cannot be read "
+                        f"({type(error).__name__}: {error}). This may pass: try again later.",
+                        secrets,
+                    ),
+                    backend_name=request.backend_name,
+                    retryable=True,
+                ) from None
+            if isinstance(error, IBMInputValueError) or not isinstance(error, CLIENT_ERRORS):
+                raise InputError(
+                    f"Tried to run {len(request.pubs)} PUBs on {request.backend_name}; the client "
+                    f"refused them before sending: {error}",
+                    path="pubs",
+                ) from error
+            raise translate_qiskit_submission_error(
+                error, backend_name=request.backend_name, doing=doing, secrets=secrets
+            ) from None
+    return native_job, posts.sent_again
+
+
+def _options_with_tags(request: JobRequest) -> dict[str, object]:
+    options = dict(request.options)
+    if request.tags:
+        environment = options.get("environment")
+        options["environment"] = {
+            **(environment if isinstance(environment, dict) else {}),
+            "job_tags": list(request.tags),
+        }
+    return options

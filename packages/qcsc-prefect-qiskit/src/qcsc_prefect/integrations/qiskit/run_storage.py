@@ -1,0 +1,123 @@
+"""Bytes in the result storage of a Prefect run, written the moment they are known.
+
+Prefect's own writing is held back until the outermost task or transaction has succeeded, and on
+local storage a crash in the middle of it leaves half a file. What is written here is on storage
+when the call returns, and on local storage it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect.filesystems import LocalFileSystem, NullFileSystem
+from prefect.logging import get_logger
+from prefect.results import aget_default_result_storage, get_result_store
+
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
+
+if TYPE_CHECKING:
+    from prefect.filesystems import WritableFileSystem
+    from prefect.results import ResultStore
+
+__all__ = ["RunStorage"]
+
+_logger = get_logger("qcsc.storage")
+
+
+class RunStorage:
+    """The storage in which a run keeps its results.
+
+    Args:
+        store: The run's result store; None for that of the current run.
+    """
+
+    def __init__(self, store: ResultStore | None = None) -> None:
+        self._store = store or get_result_store()
+
+    async def block(self) -> WritableFileSystem:
+        """Return Prefect's block for the storage."""
+        return self._store.result_storage or await aget_default_result_storage()
+
+    @property
+    def keeps_metadata_apart(self) -> bool:
+        """Whether Prefect puts the metadata of its records into a storage of their own."""
+        # A flow's own store has the null file system there, which keeps nothing.
+        apart = self._store.metadata_storage
+        return apart is not None and not isinstance(apart, NullFileSystem)
+
+    async def write(self, key: str, content: bytes) -> None:
+        """Write; on storage when this returns.
+
+        Args:
+            key: Where to.
+            content: What.
+
+        Raises:
+            OSError: If local storage cannot be written. Other storage raises errors of its own.
+        """
+        block = await self.block()
+        path = _local_path(block, key)
+        if path is None:
+            await _call(block, "write_path", key, content)
+        else:
+            await run_blocking(_write_file, path, content)
+
+    async def read(self, key: str) -> bytes | None:
+        """Read what lies under a key.
+
+        Args:
+            key: Where from.
+
+        Returns:
+            The content; None where there is none. Storage that is not local says in errors of its
+            own kind that a key is absent, so every error of it is taken for that.
+        """
+        block = await self.block()
+        path = _local_path(block, key)
+        if path is not None:
+            return await run_blocking(_read_file, path)
+        try:
+            content = await _call(block, "read_path", key)
+        except Exception as error:  # noqa: BLE001 - see above
+            _logger.info("Nothing is stored under the key %s: %r", key, error)
+            return None
+        return content if isinstance(content, bytes) and content else None
+
+    async def remove(self, key: str) -> None:
+        """Remove what lies under a key; storage that is not local is left with an empty entry."""
+        block = await self.block()
+        path = _local_path(block, key)
+        if path is not None:
+            await run_blocking(path.unlink, missing_ok=True)
+        else:
+            await _call(block, "write_path", key, b"")
+
+
+def _local_path(block: WritableFileSystem, key: str) -> Path | None:
+    # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
+    if type(block) is not LocalFileSystem:
+        return None
+    return Path(block._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file_atomically(path, content)
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() or None
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            _logger.warning("%s cannot be read and is passed over: %s", path, error.strerror)
+        return None
+
+
+async def _call(block: WritableFileSystem, method: str, *arguments: object) -> object:
+    """Call a method of a storage block, which is a coroutine function in some and not in others."""
+    outcome = getattr(block, method)(*arguments)
+    return await outcome if inspect.isawaitable(outcome) else outcome

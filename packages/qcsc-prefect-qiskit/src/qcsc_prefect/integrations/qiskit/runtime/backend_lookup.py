@@ -1,0 +1,77 @@
+"""Looks up a backend of a service, and finds out why there is none where the client hides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+
+if TYPE_CHECKING:
+    import threading
+
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
+
+__all__ = ["load_backend", "why_not_found"]
+
+
+def load_backend(
+    service: QiskitRuntimeService, name: str, lookup: threading.Lock, *, again: bool
+) -> IBMBackend:
+    """Return a backend with its calibration; blocks.
+
+    Args:
+        service: The native service.
+        name: Name of the backend.
+        lookup: Held meanwhile, because a lookup changes the service's active instance.
+        again: Whether the service was asked for this backend before.
+
+    Returns:
+        The native backend.
+
+    Raises:
+        QiskitBackendNotFoundError: If the client says so, which it does for any fault.
+        JobError: If the backend could not be read; it carries the facts.
+    """
+    from qiskit.exceptions import QiskitError
+    from qiskit.providers.exceptions import QiskitBackendNotFoundError
+    from requests.exceptions import RequestException
+
+    try:
+        with lookup:
+            backend = service.backend(name)
+        if again:
+            # The service keeps the configuration for its life; a new object needs a new one.
+            backend.refresh()
+        # Loads the calibration; threads that share the object would each load it otherwise.
+        backend.target  # noqa: B018
+    except QiskitBackendNotFoundError:
+        raise
+    except (QiskitError, RequestException) as error:
+        raise translate_qiskit_error(
+            error, job_id=None, backend_name=name, doing="Reading the backend"
+        ) from None
+    return backend
+
+
+def why_not_found(service: QiskitRuntimeService, name: str) -> Exception:
+    """Return the error that says why a backend was not found, asking the service once more.
+
+    The client says "not found" for every fault. A request that it lets fail openly tells whether
+    there is one; if there is none, the name is wrong.
+    """
+    from qiskit.exceptions import QiskitError
+    from requests.exceptions import RequestException
+
+    try:
+        service.usage()
+        known = sorted(backend.name for backend in service.backends())
+    except (QiskitError, RequestException) as error:
+        return translate_qiskit_error(
+            error, job_id=None, backend_name=name, doing="Looking up the backend"
+        )
+    listed = ", ".join(known) or "none"
+    return QiskitRuntimeConfigError(
+        f"Tried to get backend {name!r}: the service answers, but this account and instance have "
+        f"no backend of that name. They have: {listed}. Check backend_name and instance."
+    )

@@ -1,0 +1,165 @@
+"""What is remembered of one submission, and what of it can still be used.
+
+Remembering never fails a submission: a job that was accepted is worth more than its record, so
+what goes wrong with the storage goes to the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from qcsc_prefect.core.errors import JobError, JobNotFoundError
+from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
+from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+
+if TYPE_CHECKING:
+    from qcsc_prefect.core.reference import JobReference
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
+    from qcsc_prefect.integrations.qiskit.submission_ledger import (
+        SubmissionIntent,
+        SubmissionLedger,
+    )
+    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+
+__all__ = ["SubmissionIdentity", "SubmissionMemory"]
+
+
+@dataclass(frozen=True)
+class SubmissionIdentity:
+    """Under which names a submission is remembered.
+
+    Attributes:
+        key: Key of the record in Prefect's result storage.
+        tag: Tag under which the service lists the job.
+        input_digest: Digest of the input.
+        lifetime: How old a job may be to be taken for this submission; None for any age.
+        visibility_delay: Seconds after which the service's search shows a new job for certain.
+    """
+
+    key: str
+    tag: str
+    input_digest: str
+    lifetime: timedelta | None
+    visibility_delay: float
+
+
+class SubmissionMemory:
+    """The record and the intent of one submission.
+
+    Args:
+        identity: Under which names it is remembered.
+        ledger: Where records and intents are kept.
+        logger: Where to say what cannot be stored or used.
+    """
+
+    def __init__(
+        self, identity: SubmissionIdentity, ledger: SubmissionLedger, logger: RunLogger
+    ) -> None:
+        self._identity = identity
+        self._ledger = ledger
+        self._logger = logger
+
+    async def recorded_job(self, service: JobService) -> JobReference | None:
+        """Return the job that was recorded, unless it failed or is gone; the log then says why.
+
+        Args:
+            service: Where to ask how the job stands.
+
+        Raises:
+            JobError: If the service does not let this account see the job.
+        """
+        reference = await self._ledger.record(self._identity.key)
+        if reference is None or reference.job_id is None:
+            return None
+        try:
+            status = await service.status(reference.job_id)
+        except JobNotFoundError:
+            if age_of(reference) < self._identity.visibility_delay:
+                return reference  # the service need not show it yet
+            self._logger.warning(
+                "Job %s is recorded for this input, but the service does not know it any more; "
+                "looking for another one",
+                reference.job_id,
+            )
+            return None
+        except JobError as error:
+            if error.retryable is False:
+                raise
+            self._logger.info(
+                "Job %s is recorded for this input; it could not be checked now: %s",
+                reference.job_id,
+                error,
+            )
+            return reference
+        if status.state in {JobState.ERROR, JobState.CANCELLED}:
+            self._logger.warning(
+                "Job %s is recorded for this input, but it ended as %s (%s); submitting a new one",
+                reference.job_id,
+                status.raw_state,
+                status.message or "no reason given",
+            )
+            return None
+        self._logger.info(
+            "Reusing job %s (%s) on %s: the same input was submitted before",
+            reference.job_id,
+            status.raw_state,
+            reference.backend_name,
+        )
+        return reference
+
+    async def outstanding_intent(self) -> SubmissionIntent | None:
+        """Return the intent whose jobs may not all be known, or None."""
+        return await self._ledger.outstanding_intent(self._identity.key)
+
+    async def declare_intent(self) -> None:
+        """Say that the job is about to be sent."""
+        try:
+            await self._ledger.declare_intent(self._identity.key)
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "The intent to submit could not be stored (%s: %s); if this process dies before "
+                "the service answers, a rerun may submit the job again",
+                type(error).__name__,
+                error,
+            )
+
+    async def record(self, reference: JobReference, *, settled: bool) -> None:
+        """Record a job; one that cannot be recorded is named in the log.
+
+        Args:
+            reference: The job.
+            settled: Whether it is certain that the submission made no other job.
+        """
+        created = submission_time(reference) or datetime.now(UTC)
+        expires_at = None if self._identity.lifetime is None else created + self._identity.lifetime
+        try:
+            if not settled:
+                await self._ledger.keep_intent(self._identity.key)
+            await self._ledger.write_record(self._identity.key, reference, expires_at)
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "Job %s on %s was submitted, but its record could not be stored (%s: %s). Keep the "
+                "job id: the job can be fetched by it",
+                reference.job_id,
+                reference.backend_name,
+                type(error).__name__,
+                error,
+            )
+            return
+        if settled:
+            await self.clear_intent()
+
+    async def clear_intent(self) -> None:
+        """Say that no job of the submission is unknown any more."""
+        try:
+            await self._ledger.clear_intent(self._identity.key)
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "The intent to submit could not be cleared (%s: %s); a rerun may look for the job "
+                "for %g s",
+                type(error).__name__,
+                error,
+                self._identity.visibility_delay,
+            )
