@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
-from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
+from qcsc_prefect.integrations.qiskit.wrappers.job import HandleArguments, QCSCPrimitiveJob
 from qcsc_prefect.integrations.qiskit.wrappers.pub_by_pub import (
     PubByPubJob,
     locate_pubs,
@@ -121,8 +121,9 @@ class PrimitiveFacade:
                 visibility_delay=cache.visibility_delay,
             )
 
-        handle = {
-            **runtime,
+        handle: HandleArguments = {
+            "runtime_block_name": self._runtime_block_name,
+            "runtime_config": self._runtime_config,
             "options": options,
             "artifact_key": fetch.artifact_key,
             "cache_result": fetch.cache_result,

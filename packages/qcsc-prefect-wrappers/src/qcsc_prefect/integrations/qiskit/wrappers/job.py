@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.fetching import DEFAULT_CHANNEL
@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
-__all__ = ["QCSCPrimitiveJob"]
+__all__ = ["HandleArguments", "QCSCPrimitiveJob"]
+
+
+class HandleArguments(TypedDict):
+    """What every handle of a facade's call has in common; see `QCSCPrimitiveJob`."""
+
+    runtime_block_name: str | None
+    runtime_config: QiskitRuntimeConfig | None
+    options: Mapping[str, Any] | None
+    artifact_key: str | None
+    cache_result: bool
+    retry_fetch: bool
+    max_wait: float | None
+    cancel_job_on_cancellation: bool
 
 
 class QCSCPrimitiveJob:

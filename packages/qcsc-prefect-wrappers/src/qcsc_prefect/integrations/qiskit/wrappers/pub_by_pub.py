@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.reference import parse_job_reference
@@ -82,6 +82,12 @@ async def locate_pubs(
         The native PUBs and their locations, in the order of the call.
     """
     config = await resolve_config(**runtime)
+    backend_name = config.backend_name or backend_name
+    if backend_name is None:
+        raise ConfigurationError(
+            f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
+            "its backend_name."
+        )
     coerced = await run_blocking(coerce_pubs, pubs, primitive)
     keys = await run_blocking(
         pub_keys,
@@ -89,15 +95,16 @@ async def locate_pubs(
         coerced,
         config=config,
         runtime_block_name=runtime["runtime_block_name"],
-        backend_name=config.backend_name or backend_name,
-        shots=counted.get("shots"),
+        backend_name=backend_name,
+        shots=cast("int | None", counted.get("shots")),
         precision=counted.get("precision"),
         options=options,
         cache_scope=cache.cache_scope,
         cache_namespace=cache.cache_namespace,
     )
     logger = run_logger()
-    locations = PubLocations(SubmissionLedger.current(logger), await open_job_service(config))
+    service = await open_job_service(config, backend_name)
+    locations = PubLocations(SubmissionLedger.current(logger), service)
     # One at a time for each account: lists that overlap must not both submit what they share.
     async with hold_lock(f"pubs {sorted(config.identity().items())}"):
         refresh = refresh_requested()
