@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import os
 import pickle
@@ -39,6 +40,7 @@ from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
 from qiskit.synthesis import LieTrotter, QDrift, SuzukiTrotter
 from samplomatic import ChangeBasis, InjectNoise, Twirl
 
+from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_sampler_input_digest,
     explain_qiskit_sampler_difference,
@@ -590,3 +592,26 @@ def test_one_parameter_inside_and_outside_a_definition_is_one() -> None:
     other, _ = build(Parameter("a"), Parameter("b"))
     pubs = [(same, [1.0]), (other, [1.0, 1.0]), (other, [1.0, 2.0])]
     assert len({build_qiskit_sampler_input_digest([pub]) for pub in pubs}) == 3
+
+
+def test_definitions_nested_without_end_are_refused() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    for _ in range(400):
+        gate = Gate("level", 1, [])
+        gate.definition = circuit
+        circuit = QuantumCircuit(1)
+        circuit.append(gate, [0], copy=False)
+    with pytest.raises(InputError, match="nested"):
+        digest(circuit)
+
+
+def test_a_simulator_s_own_instructions_are_told_apart() -> None:
+    pytest.importorskip("qiskit_aer")
+    found = set()
+    for label, pauli in itertools.product(("a", "b"), ("ZZ", "XX")):
+        circuit = QuantumCircuit(2)
+        circuit.save_expectation_value(SparsePauliOp(pauli), [0, 1], label=label)
+        found.add(digest(circuit))
+        assert digest(circuit.copy()) in found
+    assert len(found) == 4

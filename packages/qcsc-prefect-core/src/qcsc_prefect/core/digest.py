@@ -56,6 +56,8 @@ def digest_value(
     except InputError as error:
         show_path(error)
         raise
+    except RecursionError:
+        raise InputError("the value is nested too deeply") from None
     writer.flush()
     return digest.hexdigest()
 

@@ -107,7 +107,10 @@ def constant_value(value: complex) -> int | float | complex:
     """Return a number in its one form: a float where a float holds it exactly."""
     if isinstance(value, complex):
         return constant_value(value.real) if value.imag == 0 else value
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return value
     return number if number == value or number != number else int(value)  # noqa: PLR0124 - NaN
 
 
