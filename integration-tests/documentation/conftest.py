@@ -1,4 +1,4 @@
-"""A Prefect server that all pages share; each page has a home and a working folder of its own."""
+"""A Prefect server that all pages share; each has a home, a folder and an account of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 # Before Prefect is imported: it reads them then.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="qcsc-prefect-pages-")
@@ -29,12 +33,34 @@ def api_url() -> Iterator[str]:
 
 
 @pytest.fixture
+def account() -> Iterator[EmulatedService]:
+    """An account in the environment, as users have one, on an emulated service."""
+    from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+    from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+    # Connections are pooled by configuration, and each page's account has the same one.
+    get_service_pool().clear()
+    before = dict(os.environ)
+    with EmulatedService(backends={"ibm_kawasaki": "fake_manila"}, seed=7) as service:
+        os.environ.update(
+            service.environment,
+            QISKIT_IBM_CHANNEL="ibm_quantum_platform",
+            QISKIT_IBM_TOKEN=service.token,
+            QISKIT_IBM_URL=service.url,
+            QISKIT_IBM_INSTANCE=service.instance,
+        )
+        yield service
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
 def page_environment(
-    api_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api_url: str, account: EmulatedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, str]]:
     """A folder to work in and a home, here and in the environment for processes that are started.
 
-    Variables that a page sets are taken back after it.
+    Variables that a page sets are taken back with those of its account.
     """
     from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
@@ -42,8 +68,5 @@ def page_environment(
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    before = dict(os.environ)
     with temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"}):
         yield {"PREFECT_HOME": str(home), "PREFECT_API_URL": api_url}
-    os.environ.clear()
-    os.environ.update(before)

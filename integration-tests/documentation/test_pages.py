@@ -1,6 +1,7 @@
 """Runs the code of the README and of every page of the documentation, page by page.
 
-The blocks of one page share a folder, a Prefect home and, if they are Python, their names:
+The blocks of one page share a folder, a Prefect home, an account on an emulated service, whose name
+is ``emulated_service``, and, if they are Python, their names:
 
 - ``python`` blocks are run; ``await`` may stand at their top level, as in a notebook.
 - ``python title="name.py"`` blocks become files, which ``sh`` blocks run.
@@ -8,6 +9,7 @@ The blocks of one page share a folder, a Prefect home and, if they are Python, t
 - A ``text`` block after the comment ``<!-- prints -->`` is what the block before it prints, where
   ``…`` stands for anything.
 - Commands after the comment ``<!-- prints the same -->`` print what the ones before them printed.
+- Blocks inside of an HTML comment are run too, and not shown: they prepare and check.
 - A block after a comment ``<!-- not run: REASON -->`` is only compiled.
 """
 
@@ -26,10 +28,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+if TYPE_CHECKING:
+    from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -168,9 +174,13 @@ class Page:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_code_of_a_page_runs(
-    path: Path, page_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    page_environment: dict[str, str],
+    account: EmulatedService,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     page = Page(path, page_environment, Path.cwd())
+    vars(page.module)["emulated_service"] = account
     monkeypatch.setitem(sys.modules, page.module.__name__, page.module)
     try:
         page.run()
