@@ -367,8 +367,11 @@ async def test_a_job_is_returned_and_named_where_it_cannot_be_recorded(
     with caplog.at_level(logging.WARNING):
         reference = await submit(config)
     assert reference["job_id"] == emulated.jobs[0].id
-    warning = next(r for r in caplog.records if "could not be stored" in r.getMessage() and
-                   reference["job_id"] in r.getMessage())
+    warning = next(
+        r
+        for r in caplog.records
+        if "could not be stored" in r.getMessage() and reference["job_id"] in r.getMessage()
+    )
     assert warning.levelno == logging.WARNING
     assert counts(await fetch(config, reference)) == {"00001": 10}
 
