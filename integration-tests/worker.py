@@ -1,4 +1,4 @@
-"""The user's program of the kill tests: submits and fetches jobs in a flow, in a process of its own.
+"""The user's program of the kill tests: a flow that submits and fetches jobs.
 
 Started as a script it imports everything once, which takes ten seconds, and then forks one process
 for each line of JSON that it reads; each of these is a process that can be killed. For each it
@@ -134,7 +134,7 @@ def child(job: dict) -> None:
         with temporary_settings(settings):
             asyncio.run(run(job))
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - this process ends here, and its log tells why
         traceback.print_exc()
     finally:
         sys.stdout.flush()
