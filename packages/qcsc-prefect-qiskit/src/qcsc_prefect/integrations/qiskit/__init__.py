@@ -29,6 +29,8 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
+    explain_qiskit_estimator_difference,
+    explain_qiskit_sampler_difference,
 )
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
 from qcsc_prefect.integrations.qiskit.retry import (
@@ -54,6 +56,8 @@ __all__ = [
     "QiskitRuntimeConfigError",
     "build_qiskit_estimator_input_digest",
     "build_qiskit_sampler_input_digest",
+    "explain_qiskit_estimator_difference",
+    "explain_qiskit_sampler_difference",
     "fetch_qiskit_job_result_task",
     "qiskit_estimator_submit_cache_key",
     "qiskit_result_fetch_cache_key",

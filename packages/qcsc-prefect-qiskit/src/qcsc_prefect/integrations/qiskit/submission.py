@@ -8,6 +8,8 @@ The order of the steps is the promise; `docs/paying-once.md` tells what each kin
    intent says that an earlier answer may be outstanding, the lookup is repeated until the service
    has had time to show the job.
 4. Else an intent is written, the job is sent, its reference is recorded, and the intent cleared.
+5. The service is searched once more: no lock reaches another machine, which may have sent the same
+   input meanwhile. All of them settle on the oldest job, and later ones in the queue are cancelled.
 
 A process that is killed between any two of these steps leaves behind what the next one needs:
 before the intent nothing was sent; after it the lookup finds what was.
@@ -188,9 +190,33 @@ class Submitter:
             reference = await self._adopt(found, request, identity, memory)
             return Submission(reference, reused=False)
         if not submission.sent_again:
-            return submission
+            return await self._give_way(submission, request, identity, memory, lookup)
         settled = await self._settle(submission.reference, request, identity, memory, lookup)
         return Submission(settled, reused=False)
+
+    async def _give_way(
+        self,
+        submission: Submission,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+        lookup: SubmissionLookup,
+    ) -> Submission:
+        """Leave the field to a job that another machine sent just before this one."""
+        own = submission.reference
+        try:
+            oldest = await lookup.usable_job()
+        except JobError as error:
+            self.logger.info(
+                "Whether another machine submitted the input of job %s at the same moment could "
+                "not be checked: %s",
+                own.job_id,
+                error,
+            )
+            return submission
+        if oldest is None or oldest.job_id == own.job_id:
+            return submission
+        return Submission(await self._adopt(oldest, request, identity, memory), reused=True)
 
     async def _send_and_record(
         self, request: JobRequest, identity: SubmissionIdentity, memory: SubmissionMemory

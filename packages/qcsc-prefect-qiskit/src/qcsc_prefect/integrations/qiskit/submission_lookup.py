@@ -23,6 +23,7 @@ __all__ = ["REPEATED_WITHIN", "SubmissionLookup"]
 #: POST end after 15 s of answers, each of which may take a while.
 REPEATED_WITHIN = timedelta(minutes=2)
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 
@@ -53,14 +54,15 @@ class SubmissionLookup:
         self._except_for = frozenset(except_for)
 
     async def listed(self) -> list[ListedJob]:
-        """Return the jobs that the service lists, oldest first.
+        """Return the jobs that the service lists, oldest first, in the same order for everybody.
 
         Raises:
             JobError: If the service could not be asked.
         """
         oldest = None if self._lifetime is None else datetime.now(UTC) - self._lifetime
         found = await self._service.jobs_with_tag(self._tag, oldest)
-        return [job for job in found if job.job_id not in self._except_for]
+        counted = [job for job in found if job.job_id not in self._except_for]
+        return sorted(counted, key=lambda job: (job.created_at or _NEVER, job.job_id))
 
     async def usable_job(self) -> ListedJob | None:
         """Return the oldest job that has not failed, and cancel what repeats it in the queue.
