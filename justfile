@@ -1,0 +1,66 @@
+# One command for each habit: `uv run just`, or `just` where it is installed, lists them.
+
+_list:
+    @just --list --unsorted
+
+# Install everything, and the hooks that git runs before each commit
+setup:
+    uv sync --all-packages --all-groups
+    uv run prek install
+
+# Run tests: all of them, or those that the arguments choose
+test *arguments:
+    uv run pytest {{ arguments }}
+
+# Check style and format
+lint:
+    uv run ruff check .
+    uv run ruff format --check .
+
+# Bring everything into format
+format:
+    uv run ruff check --fix .
+    uv run ruff format .
+
+# Check types
+types:
+    uv run mypy
+
+# Build the documentation into site/; a warning is an error
+docs:
+    NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
+
+# Show the documentation while it is written
+docs-serve:
+    NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs serve
+
+# Run the code of the documentation: all of it, or the pages whose names contain a word
+docs-test word="test":
+    uv run pytest integration-tests/documentation -k {{ word }}
+
+# Measure speeds beside their floors
+benchmark *arguments:
+    uv run pytest packages --benchmark-only {{ arguments }}
+    uv run python packages/qcsc-prefect-qiskit/benchmarks/result_storage.py
+
+# Everything that must hold before a change lands
+check:
+    .ci/run
+
+# Compare the public API with that of the last releases
+api:
+    uv run python .github/scripts/api_check.py
+
+# Check that each changed package says so in a fragment
+changes base="origin/main":
+    uv run python .github/scripts/changes_check.py {{ base }}
+
+# Move a package's fragments into its changelog, under the version in its pyproject.toml
+changelog package:
+    uv run towncrier build --yes --config packages/{{ package }}/pyproject.toml --dir packages/{{ package }} --version "$(uv version --package {{ package }} --short)"
+
+# Try the steps of a release without publishing, for a tag such as qcsc-prefect-core-v0.4.0
+release-dry-run tag:
+    uv run python .github/scripts/release_check.py check {{ tag }}
+    uv run python .github/scripts/release_check.py build {{ tag }} --dist dist/{{ tag }}
+    uv run python .github/scripts/release_check.py test {{ tag }} --dist dist/{{ tag }}
