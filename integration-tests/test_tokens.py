@@ -76,7 +76,7 @@ with EmulatedService(accounts=[account], seed=7) as service, service.client_envi
     attempt("succeeding", **fields)
     service.faults.end_jobs("Failed")
     attempt("failing", **fields)
-    attempt("refused", **{**fields, "token": secrets["wrong_token"]})
+    attempt("refused", **{**fields, "instance": "not-an-instance"})
     attempt("without-backend", **{**fields, "backend_name": "not_there"})
 attempt("local", channel="local", backend_name="fake_manila", token=secrets["token"])
 
@@ -92,7 +92,7 @@ def leak(parameter: str):
 
 leak(secrets["parameter"])
 """
-SECRETS = ("token", "wrong_token", "kept", "parameter")
+SECRETS = ("token", "kept", "parameter")
 
 
 def contents_of(home: Path) -> Iterator[bytes]:
