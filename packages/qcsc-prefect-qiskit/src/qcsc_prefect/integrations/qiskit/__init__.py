@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_sampler_submit_cache_key,
 )
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.execution_modes import execution_mode
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
@@ -54,6 +55,7 @@ __all__ = [
     "QiskitRuntimeConfigError",
     "build_qiskit_estimator_input_digest",
     "build_qiskit_sampler_input_digest",
+    "execution_mode",
     "fetch_qiskit_job_result_task",
     "qiskit_estimator_submit_cache_key",
     "qiskit_result_fetch_cache_key",
