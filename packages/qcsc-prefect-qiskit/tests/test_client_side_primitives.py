@@ -55,9 +55,11 @@ def isa_bell(*, measured: bool = True) -> QuantumCircuit:
 
 @pytest.fixture
 def emulator() -> Iterator[EmulatedService]:
-    with EmulatedService(backends=["fake_manila"], seed=11) as service:
-        with service.client_environment():
-            yield service
+    with (
+        EmulatedService(backends=["fake_manila"], seed=11) as service,
+        service.client_environment(),
+    ):
+        yield service
 
 
 def config_of(emulator: EmulatedService, **fields: object) -> QiskitRuntimeConfig:
@@ -297,14 +299,16 @@ async def test_what_they_return_survives_a_record(
 
 @needs_client_side
 async def test_wide_devices_can_be_emulated(prefect_home: Path):
-    with EmulatedService(backends=["fake_sherbrooke"], seed=3) as service:
-        with service.client_environment():
-            circuit = QuantumCircuit(127)
-            circuit.x(5)
-            observable = "I" * 121 + "Z" + "I" * 5
-            output = await run_estimator_task(
-                [(circuit, observable)], precision=0.1, runtime_config=config_of(service)
-            )
+    circuit = QuantumCircuit(127)
+    circuit.x(5)
+    observable = "I" * 121 + "Z" + "I" * 5
+    with (
+        EmulatedService(backends=["fake_sherbrooke"], seed=3) as service,
+        service.client_environment(),
+    ):
+        output = await run_estimator_task(
+            [(circuit, observable)], precision=0.1, runtime_config=config_of(service)
+        )
     assert output["result"][0].data.evs == pytest.approx(-1, abs=0.01)
 
 
