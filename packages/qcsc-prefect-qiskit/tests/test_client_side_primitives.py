@@ -118,7 +118,7 @@ FETCH_IN_ANOTHER_PROCESS = textwrap.dedent(
 
     async def main():
         fields, job_ids = json.loads(sys.stdin.read())
-        service = await open_job_service(QiskitRuntimeConfig(**fields))
+        service = await open_job_service(QiskitRuntimeConfig(**fields), fields["backend_name"])
         sampled, estimated = [(await service.result(job_id)).result for job_id in job_ids]
         found = {
             "counts": sampled[0].data.meas.get_counts(),

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted")
@@ -252,6 +255,32 @@ async def test_nothing_is_submitted_where_none_can_be_opened(
         await refused()
     assert (caught.value.status, caught.value.retryable) == (403, False)
     assert emulator.count("submit") == 0
+
+
+async def test_a_service_that_does_not_close_it_holds_nobody_up(
+    prefect_home: Path, emulator: EmulatedService, caplog: pytest.LogCaptureFixture
+):
+    config = config_of(emulator, "batch")
+
+    @flow
+    async def goes_on(refused: bool) -> str:
+        reference = await submit_sampler_job_task([isa_circuit()], runtime_config=config)
+        if refused:
+            emulator.faults.answer("session", status=403)
+        return reference["session_id"]
+
+    left_open = await goes_on(refused=True)
+    assert f"Batch {left_open} could not be closed" in caplog.text
+    await goes_on(refused=False)
+    assert [session.accepting_jobs for session in emulator.sessions] == [True, False]
+
+    group = ExecutionGroup(config)
+    await run_blocking(group.open_on, config.get_backend())
+    emulator.faults.delay(2.0, "session")
+    began = time.monotonic()
+    await run_blocking(group.close, seconds=0.1)
+    assert time.monotonic() - began < 1.5
+    assert "has not answered for 0.1 s to the closing of batch" in caplog.text
 
 
 async def test_a_job_that_is_found_again_names_its_batch(

@@ -21,6 +21,7 @@ import atexit
 import functools
 import os
 import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 
@@ -28,7 +29,7 @@ from prefect.context import FlowRunContext
 
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
+from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -43,7 +44,16 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
-__all__ = ["ExecutionGroup", "close_execution_modes", "current_group", "execution_mode"]
+#: Seconds that the end of a flow run or of a scope waits for the service to take note.
+CLOSE_SECONDS = 30.0
+
+__all__ = [
+    "CLOSE_SECONDS",
+    "ExecutionGroup",
+    "close_execution_modes",
+    "current_group",
+    "execution_mode",
+]
 
 
 class ExecutionGroup:
@@ -108,27 +118,59 @@ class ExecutionGroup:
         )
         return True
 
-    def close(self) -> None:
-        """Close what is open; blocks. Jobs that were accepted go on."""
+    def close(self, *, seconds: float | None = CLOSE_SECONDS) -> None:
+        """Close what is open; blocks. Jobs that were accepted go on.
+
+        Args:
+            seconds: How long to wait for the service; None for ever, without another thread.
+        """
+        with self._lock:
+            closing, self._open = tuple(self._open.values()), {}
+            _opened.discard(self)
+        logger = run_logger()
+        if seconds is None:
+            for native in closing:
+                self._close_natively(native, logger)
+            return
+        # The client waits for an answer without end, and daemons hold up no process.
+        threads = [
+            threading.Thread(
+                target=self._close_natively,
+                args=(native, logger),
+                name="qcsc-close-mode",
+                daemon=True,
+            )
+            for native in closing
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + seconds
+        for native, thread in zip(closing, threads, strict=True):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logger.warning(
+                    "The service has not answered for %g s to the closing of %s %s; it closes it "
+                    "by itself after a while",
+                    seconds,
+                    self.mode,
+                    native.session_id,
+                )
+
+    def _close_natively(self, native: Session, logger: RunLogger) -> None:
         from qiskit.exceptions import QiskitError
         from requests.exceptions import RequestException
 
-        with self._lock:
-            closing, self._open = self._open, {}
-            _opened.discard(self)
-        for name, native in closing.items():
-            try:
-                native.close()
-            except (QiskitError, RequestException) as error:
-                run_logger().warning(
-                    "%s %s on %s could not be closed (%s); the service closes it after a while",
-                    self.mode.capitalize(),
-                    native.session_id,
-                    name,
-                    type(error).__name__,
-                )
-            else:
-                run_logger().info("Closed %s %s on %s", self.mode, native.session_id, name)
+        try:
+            native.close()
+        except (QiskitError, RequestException) as error:
+            logger.warning(
+                "%s %s could not be closed (%s); the service closes it by itself after a while",
+                self.mode.capitalize(),
+                native.session_id,
+                type(error).__name__,
+            )
+        else:
+            logger.info("Closed %s %s", self.mode, native.session_id)
 
 
 class execution_mode:  # noqa: N801 - reads as a context manager
@@ -261,7 +303,7 @@ def _register_exit() -> None:
 
 def _close_what_is_open() -> None:
     for group in tuple(_opened):
-        group.close()
+        group.close(seconds=None)  # no thread can be started any more
 
 
 def _start_anew_in_child() -> None:
