@@ -38,7 +38,7 @@ def service() -> Iterator[EmulatedService]:
 
 @pytest.fixture
 def config(service: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**service.runtime_config_fields())
+    return QiskitRuntimeConfig(**service.runtime_config_fields(), primitives="classic")
 
 
 def pubs_run(service: EmulatedService) -> list[int]:

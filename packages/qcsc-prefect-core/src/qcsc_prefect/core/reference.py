@@ -44,6 +44,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         options: Options of the program as they were given.
         tags: Tags under which the service lists the job.
         submitted_at: When the job was submitted, ISO 8601 in UTC.
+        session_id: The session or batch that the job belongs to.
         instance: The part of the service's account that the job belongs to, in the service's own
             naming; only through it can the job be seen. None where there is no such thing.
         schema_version: Version of this schema; 0 for a reference without a version.
@@ -60,6 +61,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     options: dict[str, object] | None = None
     tags: list[str] | None = None
     submitted_at: str | None = None
+    session_id: str | None = None
     instance: str | None = None
     schema_version: int = 0
 

@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_sampler_submit_cache_key,
 )
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.execution_modes import execution_mode
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
@@ -56,6 +57,7 @@ __all__ = [
     "QiskitRuntimeConfigError",
     "build_qiskit_estimator_input_digest",
     "build_qiskit_sampler_input_digest",
+    "execution_mode",
     "explain_qiskit_estimator_difference",
     "explain_qiskit_sampler_difference",
     "fetch_qiskit_job_result_task",

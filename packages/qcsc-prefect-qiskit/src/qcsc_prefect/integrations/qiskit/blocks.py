@@ -10,6 +10,11 @@ from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at 
 from pydantic import Field, SecretStr
 
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.primitive_choice import (
+    PrimitiveImplementation,
+    RequestedPrimitives,
+    choose_primitives,
+)
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
@@ -27,6 +32,10 @@ class QiskitRuntimeConfig(Block):
 
     ``channel="local"`` needs no account: jobs run on this machine, on the fake backend (or
     ``aer_simulator``, with the ``aer`` extra) that ``backend_name`` names.
+
+    ``mode="batch"`` and ``mode="session"`` put the jobs of each flow run into one batch or session,
+    which is closed when the run ends; see `qcsc_prefect.integrations.qiskit.execution_modes`. They
+    do nothing on the channel ``local``.
 
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -60,6 +69,20 @@ class QiskitRuntimeConfig(Block):
     region: str | None = Field(default=None, description="Preferred region of instances.")
     plans_preference: list[str] | None = Field(
         default=None, description="Plans in the order in which instances are preferred."
+    )
+    primitives: RequestedPrimitives = Field(
+        default="auto",
+        description="The client's 'classic' SamplerV2 and EstimatorV2, or its 'client_side' ones; "
+        "'auto' takes what the installed client recommends.",
+    )
+    mode: Literal["job", "batch", "session"] = Field(
+        default="job",
+        description="Execution mode: jobs by themselves, or those of a flow run in one batch or "
+        "session.",
+    )
+    max_time: int | str | None = Field(
+        default=None,
+        description="Longest time that a batch or session stays open, in seconds or as '2h 30m'.",
     )
 
     def get_service(self) -> QiskitRuntimeService:
@@ -147,6 +170,32 @@ class QiskitRuntimeConfig(Block):
             raise self._error(
                 f"Tried to get backend {self.backend_name!r} from the service.", error
             ) from self._harmless(error)
+
+    def primitive_implementation(self) -> PrimitiveImplementation:
+        """Return which of the client's primitives this configuration uses.
+
+        Returns:
+            ``"classic"`` or ``"client_side"``; see
+            `qcsc_prefect.integrations.qiskit.primitive_choice`.
+
+        Raises:
+            QiskitRuntimeConfigError: If the installed client does not have those asked for.
+        """
+        return choose_primitives(self.primitives, channel=self.channel)
+
+    def input_identity(self) -> dict[str, str] | None:
+        """Say what of this configuration decides what a job computes.
+
+        It goes into input digests. A choice of primitives that is spelt out does: the two
+        implementations differ in their options and defaults, so their results may differ.
+        ``"auto"`` does not: whoever leaves the choice to the client takes either's result, and a
+        newer client must not pay again for what was computed before it. The execution mode never
+        does: it decides when a job runs, not what.
+
+        Returns:
+            Names and values for ``extra`` of the digest functions; None where there are none.
+        """
+        return None if self.primitives == "auto" else {"primitives": self.primitives}
 
     def identity(self) -> dict[str, str | None]:
         """Say which account and service this configuration leads to.

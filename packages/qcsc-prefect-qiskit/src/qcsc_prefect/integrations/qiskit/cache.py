@@ -17,6 +17,7 @@ from qcsc_prefect.core.cache_keys import (
     build_result_cache_key,
     build_submit_cache_key,
 )
+from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
@@ -141,7 +142,9 @@ def _submit_key(
                 return None
             names = ("runtime_block_name", "options", "cache_scope", "cache_namespace", effort)
             known = {name: plain[name] for name in names if name in plain}
-            digest = build_digest(pubs, backend_name=_backend_name(plain), **known)
+            config = plain.get("runtime_config")
+            extra = config.input_identity() if isinstance(config, QiskitRuntimeConfig) else None
+            digest = build_digest(pubs, backend_name=_backend_name(plain), extra=extra, **known)
         if not isinstance(digest, str) or not digest:
             return None
         # A job runs on one backend, also where the digest was made without its name.

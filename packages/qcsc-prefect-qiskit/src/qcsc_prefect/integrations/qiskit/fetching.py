@@ -178,6 +178,7 @@ async def _fetch(
         backend_name=output["backend_name"],
         job_id=job_id,
         job_url=job_url,
+        session_id=reference.session_id or fetched.session_id,
         input_digest=reference.input_digest,
         shots=reference.shots,
         precision=reference.precision,

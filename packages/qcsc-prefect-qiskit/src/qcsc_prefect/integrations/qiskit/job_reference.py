@@ -17,7 +17,8 @@ class QiskitJobReference(TypedDict, total=False):
         schema_version: Version of the schema; missing in references of older systems.
         job_id: The job's id.
         primitive: ``"sampler"`` or ``"estimator"``.
-        program_type: The service's name of the program.
+        program_type: The service's name of the program: ``"executor"`` where the client prepares
+            and post-processes, else that of the primitive.
         backend_name: The backend the job was sent to.
         runtime_block_name: The saved block through which it was submitted, or None.
         shots: Shots given with the call, or None.
@@ -26,6 +27,7 @@ class QiskitJobReference(TypedDict, total=False):
         options: Native options of the primitive, or None.
         tags: Tags under which the service lists the job, or None.
         submitted_at: When the job was submitted, ISO 8601 in UTC, or None.
+        session_id: The batch or session that the job belongs to, or None.
         instance: CRN of the service instance that has the job; None for a local job.
     """
 
@@ -41,4 +43,5 @@ class QiskitJobReference(TypedDict, total=False):
     options: dict[str, object] | None
     tags: list[str] | None
     submitted_at: str | None
+    session_id: str | None
     instance: str | None

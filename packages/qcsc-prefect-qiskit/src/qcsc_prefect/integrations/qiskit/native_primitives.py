@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from qiskit_ibm_runtime import EstimatorV2, SamplerV2
+from qiskit_ibm_runtime.estimator import EstimatorV2  # the package's own name is to move
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
+from qiskit_ibm_runtime.sampler import SamplerV2
 from qiskit_ibm_runtime.utils import validate_isa_circuits
 from qiskit_ibm_runtime.utils.utils import is_simulator
 
@@ -16,53 +17,39 @@ from qcsc_prefect.core.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qiskit.primitives.containers.estimator_pub import EstimatorPubLike
-    from qiskit.primitives.containers.sampler_pub import SamplerPubLike
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import RuntimeJobV2
+    from qiskit_ibm_runtime.session import Session
 
-    from qcsc_prefect.integrations.qiskit.pubs import Pub
+    from qcsc_prefect.integrations.qiskit.primitive_choice import PrimitiveImplementation
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
-__all__ = ["NativePrimitive", "create_primitive", "refuse_circuits_not_isa"]
+    #: Where a job runs: by itself on a backend, or in a session or batch.
+    ExecutionMode: TypeAlias = BackendV2 | Session
+
+__all__ = ["NativePrimitive", "create_primitive", "refuse_circuits_not_isa", "run_primitive"]
 
 
-@dataclass(frozen=True)
-class NativePrimitive:
-    """A native primitive with one way to run it, whichever it is."""
+class NativePrimitive(Protocol):
+    """A native sampler or estimator, of either implementation."""
 
-    native: SamplerV2 | EstimatorV2
-
-    def run(
-        self,
-        pubs: Sequence[object],
-        *,
-        shots: int | None = None,
-        precision: float | None = None,
-    ) -> RuntimeJobV2:
-        """Submit PUBs through the native ``run``.
-
-        Args:
-            pubs: PUBs of the primitive.
-            shots: Shots of the call, for a sampler.
-            precision: Target standard error of the call, for an estimator.
-
-        Returns:
-            The native job.
-        """
-        if isinstance(self.native, SamplerV2):
-            return self.native.run(cast("Sequence[SamplerPubLike]", pubs), shots=shots)
-        return self.native.run(cast("Sequence[EstimatorPubLike]", pubs), precision=precision)
+    def run(self, pubs: Sequence[object], **effort: float | None) -> RuntimeJobV2:
+        """Submit PUBs, with ``shots`` for a sampler and ``precision`` for an estimator."""
 
 
 def create_primitive(
-    primitive: str, backend: BackendV2, options: Mapping[str, object]
+    primitive: PrimitiveName,
+    mode: ExecutionMode,
+    options: Mapping[str, object],
+    implementation: PrimitiveImplementation,
 ) -> NativePrimitive:
-    """Create the native primitive on a backend.
+    """Create the native primitive on a backend, or in a session or batch.
 
     Args:
         primitive: ``"sampler"`` or ``"estimator"``.
-        backend: The native backend.
+        mode: The native backend, session or batch.
         options: Native options, as a plain mapping; the client checks them.
+        implementation: Which of the client's two implementations.
 
     Returns:
         The primitive.
@@ -70,11 +57,57 @@ def create_primitive(
     Raises:
         InputError: If the client refuses the options.
     """
-    native_class = SamplerV2 if primitive == "sampler" else EstimatorV2
+    native_class = _native_class(primitive, implementation)
     try:
-        return NativePrimitive(native_class(mode=backend, options=copy.deepcopy(dict(options))))
+        created: NativePrimitive = native_class(mode=mode, options=copy.deepcopy(dict(options)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"options refused by the client: {error}", path="options") from error
+        raise InputError(
+            f"options refused by the client's {implementation} {primitive}: {error}",
+            path="options",
+        ) from error
+    return created
+
+
+def run_primitive(
+    native: NativePrimitive,
+    primitive: PrimitiveName,
+    pubs: Sequence[Pub],
+    *,
+    shots: int | None,
+    precision: float | None,
+) -> RuntimeJobV2:
+    """Submit PUBs through a native ``run``.
+
+    Args:
+        native: What `create_primitive` returned.
+        primitive: ``"sampler"`` or ``"estimator"``.
+        pubs: PUBs of the primitive.
+        shots: Shots of the call, for a sampler.
+        precision: Target standard error of the call, for an estimator.
+
+    Returns:
+        The native job.
+    """
+    if primitive == "sampler":
+        return native.run(pubs, shots=shots)
+    return native.run(pubs, precision=precision)
+
+
+def _native_class(primitive: PrimitiveName, implementation: PrimitiveImplementation) -> Any:
+    if implementation == "client_side":
+        # Not in every client, and slow to import.
+        from qiskit_ibm_runtime.executor_estimator import Estimator
+        from qiskit_ibm_runtime.executor_sampler import Sampler
+
+        return Sampler if primitive == "sampler" else Estimator
+    # The configuration decides, and says why; the client's warning would name this module.
+    warnings.filterwarnings(
+        "ignore",
+        message="The (SamplerV2|EstimatorV2) class is deprecated",
+        category=DeprecationWarning,
+        module=__name__.replace(".", r"\."),
+    )
+    return SamplerV2 if primitive == "sampler" else EstimatorV2
 
 
 def refuse_circuits_not_isa(pubs: Sequence[Pub], backend: BackendV2) -> None:

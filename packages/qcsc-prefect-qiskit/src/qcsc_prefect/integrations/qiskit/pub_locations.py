@@ -127,6 +127,7 @@ def pub_keys(
                 options=options,
                 cache_scope=cache_scope,
                 cache_namespace=cache_namespace,
+                extra=config.input_identity(),
             )
         else:
             digest = build_qiskit_estimator_input_digest(
@@ -137,6 +138,7 @@ def pub_keys(
                 options=options,
                 cache_scope=cache_scope,
                 cache_namespace=cache_namespace,
+                extra=config.input_identity(),
             )
         seen[digest] += 1
         keys.append(

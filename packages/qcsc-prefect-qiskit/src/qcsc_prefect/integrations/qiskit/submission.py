@@ -246,6 +246,8 @@ class Submitter:
             backend_name=submitted.backend_name,
             submitted_at=submitted.submitted_at,
             input_digest=input_digest,
+            program=request.program,
+            session_id=submitted.session_id,
         )
         return Submission(reference, reused=False, sent_again=submitted.sent_again)
 
@@ -287,6 +289,8 @@ class Submitter:
             backend_name=found.backend_name or request.backend_name,
             submitted_at=found.created_at,
             input_digest=identity.input_digest,
+            program=found.program or request.program,
+            session_id=found.session_id,
         )
         self.logger.info(
             "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
@@ -305,11 +309,14 @@ class Submitter:
         backend_name: str,
         submitted_at: datetime | None,
         input_digest: str | None,
+        program: str,
+        session_id: str | None,
     ) -> JobReference:
         return JobReference(
             job_id=job_id,
             primitive=request.primitive,
-            program_type=request.primitive,
+            program_type=program,
+            session_id=session_id,
             backend_name=backend_name,
             runtime_block_name=self.runtime_block_name,
             shots=request.shots,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import ConfigurationError, InputError
@@ -13,6 +13,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
     qiskit_sampler_submit_cache_key,
 )
+from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
@@ -146,6 +147,8 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
+        implementation=config.primitive_implementation(),
+        group=current_group(config),
     )
 
 
@@ -161,15 +164,7 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _with_tag(request: JobRequest, tag: str) -> JobRequest:
-    return JobRequest(
-        primitive=request.primitive,
-        pubs=request.pubs,
-        backend_name=request.backend_name,
-        shots=request.shots,
-        precision=request.precision,
-        options=request.options,
-        tags=(*request.tags, tag),
-    )
+    return replace(request, tags=(*request.tags, tag))
 
 
 def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
@@ -196,7 +191,9 @@ def _identity(
     cache: SubmitCache,
     account: dict[str, str],
 ) -> SubmissionIdentity:
-    digest = arguments.input_digest or _input_digest(arguments, request, cache)
+    digest = arguments.input_digest or _input_digest(
+        arguments, request, cache, extra=config.input_identity()
+    )
     build_key = (
         qiskit_sampler_submit_cache_key
         if arguments.primitive == "sampler"
@@ -216,7 +213,13 @@ def _identity(
     )
 
 
-def _input_digest(arguments: JobArguments, request: JobRequest, cache: SubmitCache) -> str:
+def _input_digest(
+    arguments: JobArguments,
+    request: JobRequest,
+    cache: SubmitCache,
+    *,
+    extra: Mapping[str, str] | None,
+) -> str:
     if arguments.primitive == "sampler":
         return build_qiskit_sampler_input_digest(
             request.pubs,
@@ -226,6 +229,7 @@ def _input_digest(arguments: JobArguments, request: JobRequest, cache: SubmitCac
             options=arguments.options,
             cache_scope=cache.scope,
             cache_namespace=cache.namespace,
+            extra=extra,
         )
     return build_qiskit_estimator_input_digest(
         request.pubs,
@@ -235,4 +239,5 @@ def _input_digest(arguments: JobArguments, request: JobRequest, cache: SubmitCac
         options=arguments.options,
         cache_scope=cache.scope,
         cache_namespace=cache.namespace,
+        extra=extra,
     )

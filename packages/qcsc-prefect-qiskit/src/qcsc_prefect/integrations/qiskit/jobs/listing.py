@@ -43,6 +43,12 @@ class RawState(TypedDict, total=False):
     reason_code: int
 
 
+class RawProgram(TypedDict, total=False):
+    """The program of a job in the service's answer."""
+
+    id: str
+
+
 class RawJob(TypedDict, total=False):
     """What the service's answer says about one job, as far as it is used here."""
 
@@ -53,6 +59,8 @@ class RawJob(TypedDict, total=False):
     state: RawState
     position: int
     position_in_queue: int
+    program: RawProgram
+    session_id: str | None
 
 
 def list_jobs(
@@ -129,6 +137,8 @@ def listed_job(raw: RawJob) -> ListedJob:
         backend_name=raw.get("backend"),
         state=status_of(raw).state,
         created_at=None if created is None else _utc(created),
+        program=raw.get("program", {}).get("id"),
+        session_id=raw.get("session_id"),
     )
 
 

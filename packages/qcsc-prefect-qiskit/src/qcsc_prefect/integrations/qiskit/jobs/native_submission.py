@@ -10,20 +10,28 @@ from requests.exceptions import InvalidJSONError
 from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit.error_translation import (
     redacted,
+    translate_qiskit_error,
     translate_qiskit_submission_error,
 )
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
-from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+from qcsc_prefect.integrations.qiskit.native_primitives import (
+    create_primitive,
+    refuse_circuits_not_isa,
+    run_primitive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
+    from qiskit_ibm_runtime.session import Session
 
+    from qcsc_prefect.core.errors import JobError
+    from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
-__all__ = ["submit_natively"]
+__all__ = ["nothing_submitted", "submit_natively"]
 
 #: What reading an answer that is not what it should be can raise, besides the client's own errors.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
@@ -47,12 +55,78 @@ def submit_natively(
         SubmissionError: If no job was created.
         SubmissionUncertainError: If a job may have been created.
     """
-    primitive = create_primitive(request.primitive, backend, _options_with_tags(request))
+    if request.implementation == "client_side":
+        # The classic primitives make this check themselves; these leave it to the service.
+        refuse_circuits_not_isa(request.pubs, backend)
+    if request.group is None:
+        return _submit(backend, request, backend, secrets)
+    try:
+        return _submit(backend, request, _opened(request.group, backend, secrets), secrets)
+    except SubmissionUncertainError:
+        raise
+    except SubmissionError:
+        # Refused for certain. Asked only now whether the batch has ended: few have.
+        if not _has_ended(request.group, backend):
+            raise
+    return _submit(backend, request, _opened(request.group, backend, secrets), secrets)
+
+
+def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
+    """Return the error of a submission that failed before anything was sent.
+
+    Args:
+        error: Why it failed.
+        backend_name: The backend that the job was meant for.
+    """
+    return SubmissionError(
+        f"{error} No job was submitted.",
+        backend_name=backend_name,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+        status=error.status,
+        service_code=error.service_code,
+    )
+
+
+def _opened(group: ExecutionGroup, backend: IBMBackend, secrets: Iterable[str]) -> Session:
+    try:
+        return group.open_on(backend)
+    except CLIENT_ERRORS as error:
+        reason = translate_qiskit_error(
+            error,
+            job_id=None,
+            backend_name=backend.name,
+            doing=f"Opening a {group.mode}",
+            secrets=secrets,
+        )
+        raise nothing_submitted(reason, backend.name) from None
+
+
+def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
+    try:
+        return group.forget_if_ended(backend.name)
+    except CLIENT_ERRORS:
+        return False  # the refusal says more
+
+
+def _submit(
+    backend: IBMBackend,
+    request: JobRequest,
+    mode: IBMBackend | Session,
+    secrets: Iterable[str],
+) -> tuple[RuntimeJobV2, bool]:
+    primitive = create_primitive(
+        request.primitive, mode, _options_with_tags(request), request.implementation
+    )
     doing = f"Submitting a {request.primitive} job"
     with watch_posts(backend._api_client._session) as posts:  # noqa: SLF001 - the client hides it
         try:
-            native_job = primitive.run(
-                request.pubs, shots=request.shots, precision=request.precision
+            native_job = run_primitive(
+                primitive,
+                request.primitive,
+                request.pubs,
+                shots=request.shots,
+                precision=request.precision,
             )
         except (*CLIENT_ERRORS, *_UNREADABLE) as error:
             if posts.accepted:

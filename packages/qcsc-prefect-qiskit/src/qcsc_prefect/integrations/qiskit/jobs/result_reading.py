@@ -111,7 +111,11 @@ def _checked(native_job: RuntimeJobV2, result: object) -> FetchedResult:
         raise _damaged(native_job, f"a {type(result).__name__} came instead")
     backend = native_job.backend()
     return FetchedResult(
-        result, None if backend is None else str(backend.name), native_job=native_job
+        result,
+        None if backend is None else str(backend.name),
+        native_job=native_job,
+        # The property sends a request for every job that belongs to none.
+        session_id=native_job._session_id,  # noqa: SLF001
     )
 
 

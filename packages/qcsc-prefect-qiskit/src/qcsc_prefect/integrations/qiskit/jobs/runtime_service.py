@@ -24,7 +24,10 @@ from qcsc_prefect.integrations.qiskit.jobs.listing import (
     read_job,
     status_of,
 )
-from qcsc_prefect.integrations.qiskit.jobs.native_submission import submit_natively
+from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
+    nothing_submitted,
+    submit_natively,
+)
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import (
     decode_result_text,
@@ -126,14 +129,7 @@ class RuntimeJobService:
         except SubmissionError:
             raise
         except JobError as error:
-            raise SubmissionError(
-                f"{error} No job was submitted.",
-                backend_name=request.backend_name,
-                retryable=error.retryable,
-                retry_after=error.retry_after,
-                status=error.status,
-                service_code=error.service_code,
-            ) from None
+            raise nothing_submitted(error, request.backend_name) from None
         except TimeoutError as error:
             raise translate_qiskit_submission_error(
                 error,
@@ -143,7 +139,14 @@ class RuntimeJobService:
             ) from None
         job_id = native_job.job_id()
         self._native_jobs[job_id] = native_job
-        return SubmittedJob(job_id, request.backend_name, datetime.now(UTC), sent_again)
+        return SubmittedJob(
+            job_id,
+            request.backend_name,
+            datetime.now(UTC),
+            sent_again,
+            # The property sends a request for every job that belongs to none.
+            session_id=native_job._session_id,  # noqa: SLF001
+        )
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""

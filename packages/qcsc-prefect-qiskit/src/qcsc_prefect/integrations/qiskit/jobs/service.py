@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
 
     from qcsc_prefect.core.errors import JobError
+    from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
+    from qcsc_prefect.integrations.qiskit.primitive_choice import PrimitiveImplementation
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
 __all__ = [
@@ -58,6 +62,8 @@ class JobRequest:
         precision: Target standard error of the call, for PUBs that do not say their own.
         options: Native options of the primitive.
         tags: Tags under which the service is to list the job.
+        implementation: Which of the client's implementations of the primitive.
+        group: The batch or session that the job belongs to; None for a job by itself.
     """
 
     primitive: PrimitiveName
@@ -67,6 +73,13 @@ class JobRequest:
     precision: float | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    implementation: PrimitiveImplementation = "classic"
+    group: ExecutionGroup | None = None
+
+    @property
+    def program(self) -> str:
+        """The service's name of the program that runs the job."""
+        return program_of(self.primitive, self.implementation)
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,14 @@ class SubmittedJob:
         submitted_at: When it was submitted.
         sent_again: Whether the submission was sent more than once on its way, so that the service
             may have made more jobs of it.
+        session_id: The batch or session that it belongs to, where it belongs to one.
     """
 
     job_id: str
     backend_name: str
     submitted_at: datetime
     sent_again: bool = False
+    session_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,8 @@ class ListedJob:
     backend_name: str | None
     state: JobState
     created_at: datetime | None
+    program: str | None = None
+    session_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,12 +153,14 @@ class FetchedResult:
         backend_name: Backend the job ran on.
         native_job: The native job object; None for a job on this machine.
         times: When the job ran, where no native job can be asked.
+        session_id: The batch or session of the job, where it belongs to one.
     """
 
     result: PrimitiveResult
     backend_name: str | None
     native_job: RuntimeJobV2 | None = None
     times: JobTimes | None = None
+    session_id: str | None = None
 
 
 class JobService(Protocol):

@@ -27,6 +27,7 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
     refuse_circuits_not_isa,
 )
+from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,15 +88,16 @@ class LocalJobService:
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; a simulation that runs already goes on, and its result is dropped."""
         return await run_blocking(
-            self._store.finish,
-            job_id,
-            LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled"),
+            lambda: self._store.finish(
+                self._store.job(job_id),
+                LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled"),
+            )
         )
 
     def _store_job(self, request: JobRequest) -> LocalJob:
         backend = local_backend(request.backend_name)
         # What the native run would refuse is refused here, before anything is stored.
-        create_primitive(request.primitive, backend, request.options)
+        create_primitive(request.primitive, backend, request.options, request.implementation)
         refuse_circuits_not_isa(request.pubs, backend)
         job = LocalJob(
             job_id=self._store.new_job_id(),
@@ -106,13 +108,20 @@ class LocalJobService:
             precision=request.precision,
             options=dict(request.options),
             tags=list(request.tags),
+            implementation=request.implementation,
         )
         self._store.create(job, encode_inputs(list(request.pubs)))
         return job
 
     def _listed(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         return [
-            ListedJob(job.job_id, job.backend_name, self._status(job.job_id).state, job.created)
+            ListedJob(
+                job.job_id,
+                job.backend_name,
+                self._status(job.job_id).state,
+                job.created,
+                program=program_of(job.primitive, job.implementation),
+            )
             for job in self._store.jobs()
             if tag in job.tags and (created_after is None or job.created >= created_after)
         ]
@@ -148,7 +157,7 @@ class LocalJobService:
                 backend_name=job.backend_name,
             )
         try:
-            result = decode_result(self._store.result(job_id))
+            result = decode_result(job, self._store.result(job))
         except FileNotFoundError as error:
             raise JobNotFoundError(
                 f"The result of local job {job_id} was removed. Submit the job again.",

@@ -12,13 +12,15 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
+from qcsc_prefect.core.container import decode_container, encode_container
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.local.store import LocalOutcome
-from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive, run_primitive
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 
 if TYPE_CHECKING:
     from qiskit.primitives import PrimitiveResult
@@ -61,10 +63,20 @@ def encode_inputs(pubs: object) -> bytes:
     return json.dumps(pubs, cls=RuntimeEncoder).encode()
 
 
-def decode_result(content: bytes) -> PrimitiveResult:
-    """Decode a result in the encoding in which the service answers."""
-    result: PrimitiveResult = json.loads(content, cls=RuntimeDecoder)
-    return result
+def encode_result(job: LocalJob, result: PrimitiveResult) -> bytes:
+    """Encode the result of a job."""
+    if job.implementation == "classic":
+        return json.dumps(result, cls=RuntimeEncoder).encode()
+    # The service never sends a post-processed result, so the client has no encoding for one.
+    return b"".join(encode_container(result, codec="zlib").chunks)
+
+
+def decode_result(job: LocalJob, content: bytes) -> PrimitiveResult:
+    """Decode what `encode_result` wrote."""
+    if job.implementation == "classic":
+        result: PrimitiveResult = json.loads(content, cls=RuntimeDecoder)
+        return result
+    return cast("PrimitiveResult", decode_container(content))
 
 
 class LocalRunner:
@@ -125,21 +137,26 @@ def _run_to_outcome(store: LocalJobStore, job: LocalJob) -> None:
         message = f"{type(error).__name__}: {error}"
         logger.warning("Local job %s failed: %s", job.job_id, message)
         store.finish(
-            job.job_id,
+            job,
             LocalOutcome(
                 state="ERROR", started=started, completed=datetime.now(UTC), message=message
             ),
         )
         return
     store.finish(
-        job.job_id,
+        job,
         LocalOutcome(state="DONE", started=started, completed=datetime.now(UTC)),
         content,
     )
 
 
 def _run_primitive(job: LocalJob, encoded_inputs: bytes) -> bytes:
-    pubs = [tuple(pub) for pub in json.loads(encoded_inputs, cls=RuntimeDecoder)]
-    primitive = create_primitive(job.primitive, local_backend(job.backend_name), job.options)
-    result = primitive.run(pubs, shots=job.shots, precision=job.precision).result()
-    return json.dumps(result, cls=RuntimeEncoder).encode()
+    decoded = [tuple(pub) for pub in json.loads(encoded_inputs, cls=RuntimeDecoder)]
+    pubs = coerce_pubs(decoded, job.primitive)
+    native = create_primitive(
+        job.primitive, local_backend(job.backend_name), job.options, job.implementation
+    )
+    native_job = run_primitive(
+        native, job.primitive, pubs, shots=job.shots, precision=job.precision
+    )
+    return encode_result(job, native_job.result())

@@ -5,7 +5,8 @@ A job is a folder, named by its id, below ``$PREFECT_HOME/qcsc-prefect/local-job
 ======================  ============================================================
 ``job.json``            what was asked: `LocalJob`
 ``inputs.json``         its PUBs, in the encoding in which the service receives them
-``result.json``         its result, in the encoding in which the service answers
+``result.json``         its result, in the encoding in which the service answers, or
+``result.qcsc``         as a container, where the client cannot encode it
 ``outcome.json``        how it ended: `LocalOutcome`; the job is final once it exists
 ``run.lock``            locked by the process that runs it
 ======================  ============================================================
@@ -27,7 +28,11 @@ from prefect.settings import PREFECT_HOME
 
 from qcsc_prefect.core.errors import DamagedRecordError, JobNotFoundError
 from qcsc_prefect.integrations.qiskit.durable_files import create_file_once, write_file_atomically
+from qcsc_prefect.integrations.qiskit.primitive_choice import (
+    PrimitiveImplementation,  # noqa: TC001 - msgspec reads a field's type at run time
+)
 from qcsc_prefect.integrations.qiskit.process_locks import ProcessLock
+from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName  # noqa: TC001 - likewise
 
 __all__ = ["MAX_BYTES", "MAX_JOBS", "LocalJob", "LocalJobStore", "LocalOutcome"]
 
@@ -53,17 +58,19 @@ class LocalJob(msgspec.Struct, kw_only=True, frozen=True):
         precision: Precision of the call.
         options: Native options of the primitive.
         tags: Tags by which it can be found.
+        implementation: Which of the client's implementations of the primitive runs it.
         schema_version: Version of this schema.
     """
 
     job_id: str
-    primitive: str
+    primitive: PrimitiveName
     backend_name: str
     created: datetime
     shots: int | None = None
     precision: float | None = None
     options: dict[str, object] = {}
     tags: list[str] = []
+    implementation: PrimitiveImplementation = "classic"
     schema_version: int = 1
 
 
@@ -163,24 +170,24 @@ class LocalJobStore:
             return None
         return msgspec.json.decode(content, type=LocalOutcome)
 
-    def result(self, job_id: str) -> bytes:
+    def result(self, job: LocalJob) -> bytes:
         """Return the encoded result of a job that is done."""
-        return (self._folder(job_id) / "result.json").read_bytes()
+        return (self._folder(job.job_id) / result_file(job)).read_bytes()
 
-    def finish(self, job_id: str, outcome: LocalOutcome, result: bytes | None = None) -> bool:
+    def finish(self, job: LocalJob, outcome: LocalOutcome, result: bytes | None = None) -> bool:
         """Record how a job ended; only the first outcome of a job counts.
 
         Args:
-            job_id: The job.
+            job: The job.
             outcome: How it ended.
             result: Its encoded result, where it has one.
 
         Returns:
             Whether this is the outcome that counts.
         """
-        folder = self._folder(job_id)
+        folder = self._folder(job.job_id)
         if result is not None:
-            write_file_atomically(folder / "result.json", result)
+            write_file_atomically(folder / result_file(job), result)
         return create_file_once(folder / "outcome.json", msgspec.json.encode(outcome))
 
     def run_lock(self, job_id: str) -> ProcessLock:
@@ -213,6 +220,11 @@ class LocalJobStore:
             shutil.rmtree(folder, ignore_errors=True)
             count -= 1
             size -= folder_size
+
+
+def result_file(job: LocalJob) -> str:
+    """Return the name of the file that holds the result of a job."""
+    return "result.json" if job.implementation == "classic" else "result.qcsc"
 
 
 def _last_change(folder: Path) -> float | None:

@@ -33,6 +33,7 @@ from .faults import Fault, FaultInjector, FaultKind, RateLimit
 from .jobs import JobEnd, JobRecord, JobState
 from .remote import EmulatorControlError, RemoteEmulator
 from .service import ACCOUNT_NAME, EmulatedService
+from .sessions import SessionRecord
 
 __all__ = [
     "ACCOUNT_NAME",
@@ -52,4 +53,5 @@ __all__ = [
     "RemoteEmulator",
     "RequestRecord",
     "ServiceDescription",
+    "SessionRecord",
 ]

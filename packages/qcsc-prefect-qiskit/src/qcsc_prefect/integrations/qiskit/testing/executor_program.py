@@ -16,9 +16,12 @@ from .programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
+    from qiskit_ibm_runtime.quantum_program import QuantumProgram
 
     from .exchange import JSONValue
     from .programs import Params
+
+_WIDEST_STATE_VECTOR = 24
 
 _UNREADABLE = (TypeError, ValueError, LookupError, OSError, zlib.error, QiskitError)
 
@@ -66,7 +69,9 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     except _UNREADABLE as error:
         raise ProgramFailedError(BAD_INPUT, f"The parameters cannot be read: {error}") from error
     try:
-        items = run_quantum_program(simulator, program, SimulatorOptions(seed_simulator=seed))
+        items = run_quantum_program(
+            _simulator_for(program, simulator), program, SimulatorOptions(seed_simulator=seed)
+        )
         result = result_model(
             data=[
                 {
@@ -83,6 +88,20 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     except (ImportError, TypeError, ValueError, QiskitError) as error:
         raise ProgramFailedError(EXECUTION_FAILED, str(error)) from error
     return str(result.model_dump_json())
+
+
+def _simulator_for(program: QuantumProgram, simulator: BackendV2) -> BackendV2:
+    """Return a simulator that can hold the program's circuits.
+
+    The client-side estimator measures every qubit of the device. Most of them stand alone, which
+    costs nothing as a product of matrices and is out of reach as a state vector.
+    """
+    from qiskit_aer import AerSimulator
+
+    widest = max((item.circuit.num_qubits for item in program.items), default=0)
+    if widest <= _WIDEST_STATE_VECTOR or not isinstance(simulator, AerSimulator):
+        return simulator
+    return AerSimulator(method="matrix_product_state")
 
 
 def _passed_through(params: Params) -> dict[str, JSONValue]:

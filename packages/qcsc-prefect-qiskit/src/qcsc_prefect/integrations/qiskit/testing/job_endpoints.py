@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from .exchange import NO_CODE, Endpoint, Response, error_response, json_response
 from .jobs import FINAL_STATES, Submission
 from .runner import PROGRAMS
+from .sessions import SESSION_CLOSED, EmulatedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .fault_queue import Faults
     from .job_store import JobStore
     from .jobs import Job
+    from .sessions import SessionStore
 
 MAX_TAGS = 8
 """The number of tags a job can have on the service."""
@@ -49,6 +50,7 @@ class JobEndpoints:
         store: The jobs.
         backends: What the caller's instance offers, asked for at each submission.
         faults: What was injected into the search and into the next jobs.
+        sessions: The sessions and batches.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class JobEndpoints:
         store: JobStore,
         backends: Callable[[Caller], Mapping[str, EmulatedBackend]],
         faults: Faults,
+        sessions: SessionStore,
     ) -> None:
         self._store = store
+        self._sessions = sessions
         self._backends = backends
         self._faults = faults
-        self._sessions: dict[str, dict[str, JSONValue]] = {}
 
     def queue_length(self, backend_name: str) -> int:
         """Return how many jobs wait for a backend."""
@@ -75,7 +78,7 @@ class JobEndpoints:
                 case Endpoint.SEARCH:
                     return self._search(request, caller)
                 case Endpoint.SESSION:
-                    return self._session(request, asked.name)
+                    return self._session(request, asked.name, caller)
             job = self._store.find(asked.name)
             if job is None or job.submission.instance != caller.instance.crn:
                 return error_response(
@@ -125,6 +128,12 @@ class JobEndpoints:
         if not isinstance(params, dict):
             raise BadRequestError("params must be an object.")
         session_id = posted.get("session_id")
+        if isinstance(session_id, str):
+            session = self._sessions.find(session_id, caller.instance.crn)
+            if session is None or not session.accepting_jobs:
+                return error_response(
+                    400, f"The session {session_id} has been closed.", code=SESSION_CLOSED
+                )
         cost = posted.get("cost")
         submission = Submission(
             program=program,
@@ -192,24 +201,37 @@ class JobEndpoints:
             metrics["position_in_queue"] = queue.index(job) + 1
         return metrics
 
-    def _session(self, request: Request, session_id: str) -> Response:
+    def _session(self, request: Request, session_id: str, caller: Caller) -> Response:
         if request.method == "POST":
-            asked_for = _read_object(request)
-            session: dict[str, JSONValue] = {
-                "id": str(uuid.uuid4()),
-                "state": "open",
-                "accepting_jobs": True,
-                "mode": asked_for.get("mode", "dedicated"),
-                "backend_name": asked_for.get("backend"),
-                "max_ttl": asked_for.get("max_ttl"),
-            }
-            self._sessions[str(session["id"])] = session
-            return json_response(session)
-        if session_id not in self._sessions:
-            return error_response(404, f"There is no session {session_id!r}.", code=NO_CODE)
-        if request.method != "GET":
-            self._sessions[session_id] |= {"state": "closed", "accepting_jobs": False}
-        return json_response(self._sessions[session_id])
+            session = self._new_session(request, caller)
+        else:
+            found = self._sessions.find(session_id, caller.instance.crn)
+            if found is None:
+                return error_response(404, f"There is no session {session_id!r}.", code=NO_CODE)
+            session = found
+        if request.method == "PATCH" and _read_object(request).get("accepting_jobs") is False:
+            session.close()
+        if request.method == "DELETE":
+            session.close()
+            for job in self._store.all():
+                if job.submission.session_id == session.id:
+                    self._store.cancel(job)
+        return json_response(session.described())
+
+    def _new_session(self, request: Request, caller: Caller) -> EmulatedSession:
+        asked_for = _read_object(request)
+        backend, max_ttl = asked_for.get("backend"), asked_for.get("max_ttl")
+        mode = asked_for.get("mode", "dedicated")
+        if mode not in ("dedicated", "batch"):
+            raise BadRequestError(f"mode must be 'dedicated' or 'batch', not {mode!r}.")
+        session = EmulatedSession(
+            mode=str(mode),
+            backend=backend if isinstance(backend, str) else None,
+            instance=caller.instance.crn,
+            max_ttl=max_ttl if isinstance(max_ttl, int) else None,
+        )
+        self._sessions.add(session)
+        return session
 
 
 def _described(job: Job, *, with_params: bool) -> dict[str, JSONValue]:

@@ -23,6 +23,7 @@ from .job_store import JobStore
 from .jobs import Schedule
 from .runner import Simulation
 from .server import EmulatorServer
+from .sessions import SessionStore
 from .tls import EMULATED_DOMAIN, TLSEnd
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from .exchange import Endpoint, RequestRecord
     from .jobs import JobRecord
+    from .sessions import SessionRecord
 
 ACCOUNT_NAME = "emulated"
 """The name of the account in the files that `EmulatedService.account_file` writes."""
@@ -89,10 +91,12 @@ class EmulatedService:
         self._store = JobStore(
             Simulation(seed, noise), Schedule(queued_seconds, running_seconds), workers
         )
+        self._sessions = SessionStore()
         job_endpoints = JobEndpoints(
             self._store,
             lambda caller: offered_backends(caller.instance, self._backends),
             self.faults,
+            self._sessions,
         )
         endpoints = Endpoints(self.accounts, self._tokens, self._backends, job_endpoints)
         self._dispatcher = Dispatcher(endpoints, self.faults, self._log)
@@ -296,6 +300,11 @@ class EmulatedService:
     def jobs(self) -> tuple[JobRecord, ...]:
         """The jobs that were created, the oldest first, each as it is now."""
         return tuple(job.record() for job in self._store.all())
+
+    @property
+    def sessions(self) -> tuple[SessionRecord, ...]:
+        """The sessions and batches that were opened, the oldest first, each as it is now."""
+        return self._sessions.records
 
     def set_schedule(self, *, queued_seconds: float = 0.0, running_seconds: float = 0.0) -> None:
         """Set how long jobs that are submitted from now on are queued and run."""

@@ -1,0 +1,85 @@
+"""Chooses between the client's two implementations of its primitives.
+
+``"classic"`` are the client's ``SamplerV2`` and ``EstimatorV2``: the service prepares circuits and
+post-processes counts. ``"client_side"`` are ``executor_sampler.Sampler`` and
+``executor_estimator.Estimator``: the client does both, and the service runs a program that is
+called ``executor``. Client 0.50 deprecated the classic ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib.metadata import version
+from typing import Literal, TypeAlias
+
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+
+__all__ = [
+    "FIRST_CLIENT_SIDE",
+    "PrimitiveImplementation",
+    "RequestedPrimitives",
+    "choose_primitives",
+    "program_of",
+]
+
+PrimitiveImplementation: TypeAlias = Literal["classic", "client_side"]
+RequestedPrimitives: TypeAlias = Literal["auto", "classic", "client_side"]
+
+#: The client that deprecated its classic primitives, and the first whose client-side ones have the
+#: names and options that are used here.
+FIRST_CLIENT_SIDE = (0, 50)
+
+
+def choose_primitives(
+    requested: RequestedPrimitives, *, channel: str | None
+) -> PrimitiveImplementation:
+    """Return the implementation that a configuration asks for, by the version of the client.
+
+    ``"auto"`` is what the installed client recommends: client-side from the version on that
+    deprecates the classic ones. On the channel ``local`` it is always classic: the client-side
+    estimator measures every qubit of the device, so no circuit for a device of more than some 30
+    qubits can be simulated, and where it can, twirling makes it run tens of circuits for one.
+
+    Args:
+        requested: The configuration's choice.
+        channel: The configuration's channel.
+
+    Returns:
+        The implementation.
+
+    Raises:
+        QiskitRuntimeConfigError: If client-side primitives are asked for of a client without them.
+
+    Example:
+        >>> choose_primitives("auto", channel="local")
+        'classic'
+    """
+    if requested == "client_side" and _client() < FIRST_CLIENT_SIDE:
+        raise QiskitRuntimeConfigError(
+            f"primitives='client_side' needs qiskit-ibm-runtime "
+            f"{'.'.join(map(str, FIRST_CLIENT_SIDE))} or later; "
+            f"{version('qiskit-ibm-runtime')} is installed. Upgrade it, or set "
+            "primitives='classic'."
+        )
+    if requested != "auto":
+        return requested
+    if channel == "local" or _client() < FIRST_CLIENT_SIDE:
+        return "classic"
+    return "client_side"
+
+
+def program_of(primitive: str, implementation: PrimitiveImplementation) -> str:
+    """Return the service's name of the program that a job runs.
+
+    Example:
+        >>> program_of("sampler", "classic"), program_of("sampler", "client_side")
+        ('sampler', 'executor')
+    """
+    return "executor" if implementation == "client_side" else primitive
+
+
+@functools.cache
+def _client() -> tuple[int, ...]:
+    major, minor = re.findall(r"\d+", version("qiskit-ibm-runtime"))[:2]
+    return int(major), int(minor)

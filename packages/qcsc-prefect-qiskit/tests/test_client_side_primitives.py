@@ -1,0 +1,347 @@
+"""Both of the client's implementations of its primitives: submit, fetch anywhere, store, name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefect import flow
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.primitives import PrimitiveResult
+
+from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit import (
+    QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
+    fetch_qiskit_job_result_task,
+    qiskit_sampler_submit_cache_key,
+    run_estimator_task,
+    run_sampler_task,
+    submit_estimator_job_task,
+    submit_sampler_job_task,
+)
+from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.primitive_choice import FIRST_CLIENT_SIDE, choose_primitives
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+CLIENT = tuple(int(part) for part in version("qiskit-ibm-runtime").split(".")[:2])
+HAS_CLIENT_SIDE = CLIENT >= FIRST_CLIENT_SIDE
+needs_client_side = pytest.mark.skipif(
+    not HAS_CLIENT_SIDE, reason="the installed client has classic primitives only"
+)
+
+
+def isa_bell(*, measured: bool = True) -> QuantumCircuit:
+    """A Bell pair on the first two qubits, in the gates of the device."""
+    circuit = QuantumCircuit(5, name="bell", metadata={"made": "here"})
+    circuit.rz(np.pi / 2, 0)
+    circuit.sx(0)
+    circuit.rz(np.pi / 2, 0)
+    circuit.cx(0, 1)
+    if measured:
+        circuit.measure_all()
+    return circuit
+
+
+@pytest.fixture
+def emulator() -> Iterator[EmulatedService]:
+    with (
+        EmulatedService(backends=["fake_manila"], seed=11) as service,
+        service.client_environment(),
+    ):
+        yield service
+
+
+def config_of(emulator: EmulatedService, **fields: object) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulator.runtime_config_fields(), **fields)
+
+
+def test_auto_is_what_the_installed_client_recommends():
+    recommended = "client_side" if HAS_CLIENT_SIDE else "classic"
+    assert choose_primitives("auto", channel="ibm_quantum_platform") == recommended
+    assert choose_primitives("auto", channel=None) == recommended
+    assert choose_primitives("auto", channel="local") == "classic"
+    assert choose_primitives("classic", channel=None) == "classic"
+
+
+@pytest.mark.skipif(HAS_CLIENT_SIDE, reason="the installed client has them")
+def test_an_older_client_says_what_it_lacks():
+    with pytest.raises(QiskitRuntimeConfigError, match=r"needs qiskit-ibm-runtime 0\.50"):
+        choose_primitives("client_side", channel=None)
+
+
+@pytest.mark.parametrize("primitives", ["auto", "classic"])
+async def test_both_run_on_the_service(
+    prefect_home: Path, emulator: EmulatedService, primitives: str
+):
+    config = config_of(emulator, primitives=primitives)
+    with warnings.catch_warnings():
+        # Neither choice may bother the user with the client's move.
+        warnings.filterwarnings("error", message=".*class is deprecated")
+        sampled = await run_sampler_task([isa_bell()], shots=200, runtime_config=config)
+        estimated = await run_estimator_task(
+            [(isa_bell(measured=False), ["IIIZZ", "IIIXX", "IIIZI"])],
+            precision=0.02,
+            runtime_config=config,
+        )
+    client_side = primitives == "auto" and HAS_CLIENT_SIDE
+    expected = ["executor", "executor"] if client_side else ["sampler", "estimator"]
+    assert [job.program for job in emulator.jobs] == expected
+    outputs = (sampled, estimated)
+    assert [output["job_reference"]["program_type"] for output in outputs] == expected
+    assert [output["metadata"]["primitive"] for output in outputs] == ["sampler", "estimator"]
+    assert [output["primitive"] for output in outputs] == ["sampler", "estimator"]
+    counts = sampled["result"][0].data.meas.get_counts()
+    assert sum(counts.values()) == 200
+    assert set(counts) == {"00000", "00011"}
+    assert estimated["result"][0].data.evs == pytest.approx([1, 1, 0], abs=0.1)
+
+
+FETCH_IN_ANOTHER_PROCESS = textwrap.dedent(
+    """
+    import asyncio
+    import json
+    import sys
+
+    from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+
+    async def main():
+        fields, job_ids = json.loads(sys.stdin.read())
+        service = await open_job_service(QiskitRuntimeConfig(**fields), fields["backend_name"])
+        sampled, estimated = [(await service.result(job_id)).result for job_id in job_ids]
+        found = {
+            "counts": sampled[0].data.meas.get_counts(),
+            "circuit_metadata": sampled[0].metadata["circuit_metadata"],
+            "evs": estimated[0].data.evs.tolist(),
+            "types": [type(sampled).__name__, type(estimated[0]).__name__],
+        }
+        print(json.dumps(found))
+
+    asyncio.run(main())
+    """
+)
+
+
+@needs_client_side
+async def test_another_process_fetches_the_same_post_processed_result(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, primitives="client_side")
+    theta = Parameter("theta")
+    swept = QuantumCircuit(5)
+    swept.rz(theta, 0)
+    swept.sx(0)
+    options = {"twirling": {"enable_gates": True, "enable_measure": True}}
+    sampler = await submit_sampler_job_task(
+        [isa_bell()], shots=256, options=options, runtime_config=config
+    )
+    estimator = await submit_estimator_job_task(
+        [(swept, [["IIIIZ"], ["IIIIY"]], [0.0, 0.4])], precision=0.05, runtime_config=config
+    )
+    jobs = [
+        await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
+        for reference in (sampler, estimator)
+    ]
+    fields = emulator.runtime_config_fields()
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", FETCH_IN_ANOTHER_PROCESS],
+        input=json.dumps([fields, [sampler["job_id"], estimator["job_id"]]]),
+        env={**os.environ, "PREFECT_HOME": str(prefect_home / "elsewhere")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found = json.loads(elsewhere.stdout)
+    sampled, estimated = (job["result"] for job in jobs)
+    assert found["counts"] == sampled[0].data.meas.get_counts()
+    assert sampled[0].data.meas.num_shots == 256
+    assert set(found["counts"]) == {"00000", "00011"}
+    assert np.array(found["evs"]).shape == (2, 2)
+    assert np.array(found["evs"]) == pytest.approx(estimated[0].data.evs)
+    assert found["types"] == ["PrimitiveResult", type(estimated[0]).__name__]
+
+
+@needs_client_side
+async def test_tags_and_limits_reach_the_service(prefect_home: Path, emulator: EmulatedService):
+    config = config_of(emulator, primitives="client_side")
+    options = {"environment": {"job_tags": ["mine"]}, "max_execution_time": 60}
+    reference = await submit_sampler_job_task(
+        [isa_bell()], options=options, runtime_config=config, cache_submit=True
+    )
+    [job] = emulator.jobs
+    assert job.tags[0] == "mine"
+    assert job.tags == tuple(reference["tags"])
+    assert job.cost == 60
+
+
+@needs_client_side
+async def test_a_killed_record_is_found_again_by_its_tag(
+    prefect_home: Path, emulator: EmulatedService, tmp_path: Path
+):
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    config = config_of(emulator)
+    first = await submit_sampler_job_task([isa_bell()], runtime_config=config, cache_submit=True)
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "another-machine"}):
+        again = await submit_sampler_job_task(
+            [isa_bell()], runtime_config=config, cache_submit=True
+        )
+    assert again["job_id"] == first["job_id"]
+    assert again["program_type"] == "executor"
+    assert len(emulator.jobs) == 1
+
+
+async def test_the_choice_is_part_of_the_input_only_where_it_is_spelt_out(
+    prefect_home: Path, emulator: EmulatedService
+):
+    async def submit(**fields: object) -> str:
+        reference = await submit_sampler_job_task(
+            [isa_bell()], runtime_config=config_of(emulator, **fields), cache_submit=True
+        )
+        return reference["job_id"]
+
+    auto = await submit()
+    assert await submit() == auto
+    assert await submit(mode="batch") == auto
+    classic = await submit(primitives="classic")
+    assert classic != auto
+    assert await submit(primitives="classic") == classic
+
+    def key(**fields: object) -> str | None:
+        config = config_of(emulator, **fields)
+        return qiskit_sampler_submit_cache_key(
+            None, {"pubs": [isa_bell()], "runtime_config": config}
+        )
+
+    assert key() == key(mode="batch")
+    assert key() != key(primitives="classic")
+
+
+@needs_client_side
+async def test_circuits_of_another_device_are_refused_before_anything_is_sent(
+    prefect_home: Path, emulator: EmulatedService
+):
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.measure_all()
+    with pytest.raises(InputError, match="instruction h") as caught:
+        await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config_of(emulator))
+    assert caught.value.path == "pubs[1].circuit"
+    assert emulator.count("submit") == 0
+
+
+@needs_client_side
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"no_such_option": 1}, "no_such_option"),
+        # An option of the classic sampler only.
+        ({"simulator": {"noise_model": None}}, "simulator.noise_model"),
+    ],
+)
+async def test_bad_options_are_refused_by_the_implementation_that_is_used(
+    prefect_home: Path, emulator: EmulatedService, options: dict, named: str
+):
+    with pytest.raises(InputError, match=named) as caught:
+        await submit_sampler_job_task(
+            [isa_bell()], options=options, runtime_config=config_of(emulator)
+        )
+    assert caught.value.path == "options"
+    assert "client_side" in str(caught.value)
+    assert emulator.count("submit") == 0
+
+
+@needs_client_side
+@pytest.mark.parametrize("primitive", ["sampler", "estimator"])
+async def test_what_they_return_survives_a_record(
+    prefect_home: Path, emulator: EmulatedService, primitive: str
+):
+    config = config_of(emulator)
+
+    @flow
+    async def fetches_twice() -> list[PrimitiveResult]:
+        if primitive == "sampler":
+            reference = await submit_sampler_job_task([isa_bell()], runtime_config=config)
+        else:
+            pubs = [(isa_bell(measured=False), "IIIZZ")]
+            reference = await submit_estimator_job_task(pubs, runtime_config=config)
+        outputs = [
+            await fetch_qiskit_job_result_task(
+                job_reference=reference, runtime_config=config, cache_result=True
+            )
+            for _ in range(2)
+        ]
+        return [output["result"] for output in outputs]
+
+    fetched, kept = await fetches_twice()
+    assert emulator.count("result") >= 1
+    assert type(kept[0]) is type(fetched[0])
+    assert kept.metadata == fetched.metadata
+    assert kept[0].metadata == fetched[0].metadata
+    if primitive == "sampler":
+        assert kept[0].data.meas == fetched[0].data.meas
+    else:
+        for name in fetched[0].data:
+            assert np.array_equal(kept[0].data[name], fetched[0].data[name])
+
+
+@needs_client_side
+async def test_wide_devices_can_be_emulated(prefect_home: Path):
+    circuit = QuantumCircuit(127)
+    circuit.x(5)
+    observable = "I" * 121 + "Z" + "I" * 5
+    with (
+        EmulatedService(backends=["fake_sherbrooke"], seed=3) as service,
+        service.client_environment(),
+    ):
+        output = await run_estimator_task(
+            [(circuit, observable)], precision=0.1, runtime_config=config_of(service)
+        )
+    assert output["result"][0].data.evs == pytest.approx(-1, abs=0.01)
+
+
+@needs_client_side
+@pytest.mark.parametrize("primitives", ["client_side", "auto"])
+async def test_local_jobs_run_either_implementation(prefect_home: Path, primitives: str):
+    config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila", primitives=primitives)
+    options = {"simulator": {"seed_simulator": 7}}
+    reference = await submit_sampler_job_task(
+        [isa_bell()], shots=128, options=options, runtime_config=config
+    )
+    output = await fetch_qiskit_job_result_task(job_id=reference["job_id"], runtime_config=config)
+    again = await run_sampler_task([isa_bell()], shots=128, options=options, runtime_config=config)
+    counts = output["result"][0].data.meas.get_counts()
+    assert sum(counts.values()) == 128
+    assert counts == again["result"][0].data.meas.get_counts(), "the stored seed decides"
+    expected = "executor" if primitives == "client_side" else "sampler"
+    assert reference["program_type"] == expected
+    folder = LocalJobStore.default().root / reference["job_id"]
+    assert (folder / "result.qcsc").exists() == (primitives == "client_side")
+    assert (folder / "result.json").exists() == (primitives == "auto")
+
+
+@needs_client_side
+async def test_a_local_estimator_job_keeps_what_the_client_returned(prefect_home: Path):
+    config = QiskitRuntimeConfig(
+        channel="local", backend_name="aer_simulator", primitives="client_side"
+    )
+    bell = isa_bell(measured=False)
+    output = await run_estimator_task(
+        [(bell, ["IIIZZ", "IIIXX"])], precision=0.05, runtime_config=config
+    )
+    [pub_result] = output["result"]
+    assert pub_result.data.evs == pytest.approx([1, 1], abs=0.2)
+    assert pub_result.data.stds.shape == (2,)
+    assert pub_result.metadata["circuit_metadata"] == {"made": "here"}
