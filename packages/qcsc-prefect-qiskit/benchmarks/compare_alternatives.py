@@ -124,6 +124,8 @@ def two_at_once(bench: Bench, contender: Contender) -> int:
 def answered_504(bench: Bench, contender: Contender) -> int:
     """Accept a job and answer 504 once, as a gateway does that gave up waiting; count the jobs."""
     with EmulatedService({BACKEND: "fake_manila"}) as service:
+        # The client repeats the POST; a job that waits in the queue can be cancelled unpaid.
+        service.set_schedule(queued_seconds=10.0)
         service.faults.answer("submit", status=504, when="after")
         figures(bench.start(contender, service, bench.new_home()))
         return sum(job.state.value != "Cancelled" for job in service.jobs)
