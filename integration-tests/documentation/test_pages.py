@@ -188,6 +188,14 @@ def test_the_code_of_a_page_runs(
         page.end()
 
 
+def test_the_walk_through_the_code_names_modules_that_exist() -> None:
+    text = (ROOT / "docs" / "reading-the-code.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert named, "the page names no module"
+    modules = [path.as_posix() for path in ROOT.glob("packages/*/src/**/*.py")]
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in modules)] == []
+
+
 def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
