@@ -196,6 +196,18 @@ def test_the_walk_through_the_code_names_modules_that_exist() -> None:
     assert [name for name in named if not any(path.endswith(f"/{name}") for path in modules)] == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if ROOT / "docs" not in path.parents],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_links_outside_of_the_site_lead_somewhere(path: Path) -> None:
+    # Those of the site are checked by its strict build.
+    links = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
 def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")

@@ -49,6 +49,7 @@ def bare(backend_name: str, count: int) -> dict[str, float]:
 
 async def facade(backend_name: str, count: int) -> dict[str, float]:
     """Run the jobs with the facades, in one flow."""
+    import qiskit_ibm_runtime  # noqa: F401 - imported late otherwise, in the time that is measured
     from prefect import flow
 
     from qcsc_prefect.integrations.qiskit import QCSCSamplerV2, QiskitRuntimeConfig
