@@ -1,8 +1,8 @@
-"""One thread pool for every call that blocks.
+"""One thread pool for what blocks on this machine: files, and computing over inputs and results.
 
-The client's calls wait for the network, and files wait for the disk; none of them may stand on the
-event loop. ``asyncio.to_thread`` has as few as six threads on a small machine, and shares them with
-everybody else; twenty jobs that are submitted together need a thread each.
+None of it may stand on the event loop, and ``asyncio.to_thread`` shares its threads with everybody
+else, who may keep them all. Calls of the native client have threads of their own, see
+`qcsc_prefect.integrations.qiskit.runtime.client_threads`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ __all__ = ["run_blocking"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MAX_THREADS = 32
+#: Threads that compute hold each other up, and the event loop with them: with more of them it waits
+#: longer for its turn.
+_MAX_THREADS = 8
 
 
 @functools.cache

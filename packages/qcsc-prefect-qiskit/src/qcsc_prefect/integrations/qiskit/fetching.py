@@ -18,7 +18,6 @@ from qcsc_prefect.core.errors import (
 )
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 
 #: The client's channel where neither the configuration nor the account names one.
 DEFAULT_CHANNEL = "ibm_quantum_platform"
+#: A job younger than this, in seconds, has not ended yet.
+JUST_NOW = 1.0
 
 __all__ = ["FetchArguments", "fetch_job", "job_to_fetch"]
 
@@ -172,21 +173,22 @@ async def _fetch(
     _raise_unless_done(status, job_id, reference.backend_name)
     fetched = await service.result(job_id)
     output = _output(reference, fetched)
-    metadata = await run_blocking(
-        collect_job_metadata,
-        primitive=reference.primitive or reference.program_type or "unknown",
-        backend_name=output["backend_name"],
-        job_id=job_id,
-        job_url=job_url,
-        session_id=reference.session_id or fetched.session_id,
-        input_digest=reference.input_digest,
-        shots=reference.shots,
-        precision=reference.precision,
-        options=arguments.options or reference.options,
-        pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
-        job=fetched.native_job,
-        result=fetched.result,
-        timestamps=_timestamps(fetched),
+    metadata = await service.call(
+        lambda: collect_job_metadata(
+            primitive=reference.primitive or reference.program_type or "unknown",
+            backend_name=output["backend_name"],
+            job_id=job_id,
+            job_url=job_url,
+            session_id=reference.session_id or fetched.session_id,
+            input_digest=reference.input_digest,
+            shots=reference.shots,
+            precision=reference.precision,
+            options=arguments.options or reference.options,
+            pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
+            job=fetched.native_job,
+            result=fetched.result,
+            timestamps=_timestamps(fetched),
+        )
     )
     output["metadata"] = metadata.to_builtins()
     if key is not None and await _keep_output(key, output):
@@ -209,10 +211,12 @@ async def _wait(
     service: JobService, arguments: FetchArguments, job_id: str, job_url: str | None
 ) -> JobStatus:
     logger = run_logger()
+    age = age_of(arguments.reference)
     limits = WaitLimits(
         max_wait=arguments.max_wait,
+        first_look=service.first_pause if age < JUST_NOW else 0.0,
         first_pause=service.first_pause,
-        not_found=max(0.0, DEFAULT_VISIBILITY_DELAY - age_of(arguments.reference)),
+        not_found=max(0.0, DEFAULT_VISIBILITY_DELAY - age),
     )
     reporter = JobReporter(
         job_id=job_id,

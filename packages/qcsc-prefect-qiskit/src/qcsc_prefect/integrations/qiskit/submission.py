@@ -128,6 +128,7 @@ class Submitter:
         async with hold_lock(identity.key):
             lookup = SubmissionLookup(self.service, identity.tag, identity.lifetime, self.logger)
             if refresh:
+                self.service.prepare(request.backend_name)
                 earlier = [job.job_id for job in await lookup.listed()]
                 lookup = SubmissionLookup(
                     self.service, identity.tag, identity.lifetime, self.logger, earlier
@@ -156,6 +157,7 @@ class Submitter:
             if intent is not None:
                 await memory.clear_intent()
             return recorded
+        self.service.prepare(request.backend_name)
         if intent is None:
             found = await lookup.usable_job()
         else:

@@ -39,6 +39,7 @@ class WaitLimits:
 
     Attributes:
         max_wait: Longest wait for one job; None for no limit.
+        first_look: Pause before the first look, for a job that cannot have ended yet.
         first_pause: Pause after the first look.
         longest_pause: What the pause grows to.
         growth: Share of the time waited so far that the next pause takes.
@@ -48,6 +49,7 @@ class WaitLimits:
     """
 
     max_wait: float | None = None
+    first_look: float = 0.0
     first_pause: float = 0.1
     longest_pause: float = 30.0
     growth: float = 0.2
@@ -151,7 +153,9 @@ class JobWatcher:
         """Wait until a job has ended; see `wait_for_job`."""
         now = time.monotonic()
         done: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
-        waited_for = _WaitedFor(job_id, limits, on_change, done, now, now)
+        waited_for = _WaitedFor(
+            job_id, limits, on_change, done, now, now + limits.first_look, limits.first_look
+        )
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-poller")
@@ -185,10 +189,10 @@ class JobWatcher:
         for waited_for in jobs:
             if waited_for.done.done():
                 continue
-            answer = answers[waited_for.job_id]
+            answer = answers.get(waited_for.job_id)
             if isinstance(answer, JobError):
                 _note_failure(waited_for, answer, now)
-            else:
+            elif answer is not None:
                 _note_status(waited_for, answer, now)
             waited_for.schedule(now)
 

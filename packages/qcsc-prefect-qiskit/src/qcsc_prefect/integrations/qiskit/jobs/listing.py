@@ -16,7 +16,15 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, L
 if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
-__all__ = ["RAN_TOO_LONG", "RawJob", "list_jobs", "listed_job", "read_job", "status_of"]
+__all__ = [
+    "RAN_TOO_LONG",
+    "RawJob",
+    "creation_time",
+    "list_jobs",
+    "listed_job",
+    "read_job",
+    "status_of",
+]
 
 #: Jobs in one page; the service's own limit.
 _PAGE = 200
@@ -69,7 +77,8 @@ def list_jobs(
     tag: str | None = None,
     pending: bool | None = None,
     created_after: datetime | None = None,
-) -> list[RawJob]:
+    at_most: int | None = None,
+) -> list[RawJob] | None:
     """Search one instance for jobs; blocks.
 
     Args:
@@ -77,9 +86,10 @@ def list_jobs(
         tag: Only jobs that carry this tag.
         pending: Only jobs that wait or run (True), or that have ended (False).
         created_after: Only jobs created since then.
+        at_most: How many jobs to read; None for as many as fit on the pages that are read.
 
     Returns:
-        What the service says about them, newest first.
+        What the service says about them, newest first; None if there are more than ``at_most``.
 
     Raises:
         JobError: If the answer is no list of jobs; asking again may help.
@@ -100,6 +110,8 @@ def list_jobs(
                 retryable=True,
             )
         found += answer["jobs"]
+        if at_most is not None and answer.get("count", 0) > at_most:
+            return None
         if not answer["jobs"] or len(found) >= answer.get("count", 0):
             break
     return found
@@ -131,12 +143,11 @@ def read_job(client: RuntimeClient, job_id: str) -> RawJob:
 
 def listed_job(raw: RawJob) -> ListedJob:
     """Read one job of a search."""
-    created = raw.get("created")
     return ListedJob(
         job_id=raw["id"],
         backend_name=raw.get("backend"),
         state=status_of(raw).state,
-        created_at=None if created is None else _utc(created),
+        created_at=creation_time(raw),
         program=raw.get("program", {}).get("id"),
         session_id=raw.get("session_id"),
     )
@@ -157,6 +168,9 @@ def status_of(raw: RawJob) -> JobStatus:
     )
 
 
-def _utc(timestamp: str) -> datetime:
-    moment = datetime.fromisoformat(timestamp)
+def creation_time(raw: RawJob) -> datetime | None:
+    """Return when a job was created, or None where the service does not say so."""
+    if "created" not in raw:
+        return None
+    moment = datetime.fromisoformat(raw["created"])
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

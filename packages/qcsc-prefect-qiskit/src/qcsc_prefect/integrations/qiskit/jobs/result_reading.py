@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -9,55 +10,27 @@ from typing import TYPE_CHECKING
 from qiskit.primitives import PrimitiveResult
 
 from qcsc_prefect.core.errors import ResultUnavailableError
-from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
 
-__all__ = ["decode_result_text", "download_result_text", "read_result"]
+__all__ = ["decode_result", "download_result"]
 
 #: What the client's decoder raises over bytes that are not what was written.
 _DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zlib.error)
 
-
-class _AsItCame:
-    """A decoder, by the client's own interface, that leaves the text alone."""
-
-    @classmethod
-    def is_applicable(cls, data: object) -> bool:
-        """Whether the data can be decoded."""
-        return isinstance(data, str)
-
-    @classmethod
-    def decode(cls, data: object) -> object:
-        """Return the data."""
-        return data
+#: Held while a result is decoded. Arrays name their types in Python's own notation, and two threads
+#: that parse such texts at the same moment fail with a SystemError in CPython 3.11 (its issue
+#: gh-106905). Decoding keeps the interpreter's lock most of the time, so nothing is lost by it.
+_decoding = threading.Lock()
 
 
-def read_result(native_job: RuntimeJobV2) -> FetchedResult:
-    """Read and decode the result of a job that is done; blocks.
-
-    Args:
-        native_job: The job.
-
-    Returns:
-        The native result.
-
-    Raises:
-        ResultUnavailableError: If what came is no result.
-    """
-    try:
-        result = native_job.result()
-    except CLIENT_ERRORS:
-        raise  # about the answer, not about what stands in it
-    except _DAMAGE as error:
-        raise _damaged(native_job, f"{type(error).__name__}: {error}") from error
-    return _checked(native_job, result)
-
-
-def download_result_text(native_job: RuntimeJobV2) -> str:
+def download_result(native_job: RuntimeJobV2) -> str:
     """Read the result of a job that is done, and leave it as it came; blocks.
+
+    The native ``result()`` would ask for the job's state once more, and decode in one go with the
+    download; the result of a private job, which can be read once, would be lost with an error.
 
     Args:
         native_job: The job.
@@ -66,26 +39,28 @@ def download_result_text(native_job: RuntimeJobV2) -> str:
         The text of the result.
 
     Raises:
-        ResultUnavailableError: If the service has none, or not any more.
+        ResultUnavailableError: If the service has none now.
     """
-    text = native_job.result(decoder=_AsItCame)
-    if not isinstance(text, str):
-        raise ResultUnavailableError(
-            f"The service has no result of the private job {native_job.job_id()}. It hands the "
-            "result of a private job out once: if it was read before, then by another program or "
-            "with other result storage. Fetch it there, or submit the job again.",
-            job_id=native_job.job_id(),
-            retryable=False,
-        )
-    return text
+    text = native_job._api_client.job_results(job_id=native_job.job_id())  # noqa: SLF001 - see above
+    if text:
+        return str(text)
+    if not native_job.private:
+        raise _damaged(native_job, "an empty text")
+    raise ResultUnavailableError(
+        f"The service has no result of the private job {native_job.job_id()}. It hands the result "
+        "of a private job out once: if it was read before, then by another program or with other "
+        "result storage. Fetch it there, or submit the job again.",
+        job_id=native_job.job_id(),
+        retryable=False,
+    )
 
 
-def decode_result_text(native_job: RuntimeJobV2, text: str) -> FetchedResult:
+def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
     """Decode the text of a result with the job's own decoders; blocks.
 
     Args:
         native_job: The job.
-        text: What `download_result_text` returned.
+        text: What `download_result` returned.
 
     Returns:
         The native result.
@@ -93,13 +68,14 @@ def decode_result_text(native_job: RuntimeJobV2, text: str) -> FetchedResult:
     Raises:
         ResultUnavailableError: If the text is no result.
     """
-    decoders = native_job._result_decoders  # noqa: SLF001 - result() would ask the service again
+    decoders = native_job._result_decoders  # noqa: SLF001 - as the native result() does
     try:
-        result = reduce(
-            lambda data, decoder: decoder.decode(data) if decoder.is_applicable(data) else data,
-            decoders,
-            text,
-        )
+        with _decoding:
+            result = reduce(
+                lambda data, decoder: decoder.decode(data) if decoder.is_applicable(data) else data,
+                decoders,
+                text,
+            )
     except _DAMAGE as error:
         raise _damaged(native_job, f"{type(error).__name__}: {error}") from error
     return _checked(native_job, result)

@@ -7,8 +7,9 @@ what it raises is translated into errors that carry facts and no credentials.
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,23 +19,15 @@ from qcsc_prefect.core.errors import JobError, SubmissionError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_submission_error
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
-from qcsc_prefect.integrations.qiskit.jobs.listing import (
-    list_jobs,
-    listed_job,
-    read_job,
-    status_of,
-)
+from qcsc_prefect.integrations.qiskit.jobs.job_statuses import JobStatuses
+from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
 from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     nothing_submitted,
     submit_natively,
 )
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
-from qcsc_prefect.integrations.qiskit.jobs.result_reading import (
-    decode_result_text,
-    download_result_text,
-    read_result,
-)
-from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobState, SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
+from qcsc_prefect.integrations.qiskit.jobs.service import SubmittedJob
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
 if TYPE_CHECKING:
@@ -44,12 +37,19 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobStatus, ListedJob
+    from qcsc_prefect.integrations.qiskit.jobs.service import (
+        FetchedResult,
+        JobRequest,
+        JobStatus,
+        ListedJob,
+    )
 
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
 
 #: Up to this many jobs are asked for one by one, which also tells their place in the queue.
 ONE_BY_ONE = 3
+#: Of jobs that a search does not show, so many are asked for one by one at the same look.
+AT_ONE_LOOK = 10
 
 _UNAUTHORIZED = 401
 
@@ -100,10 +100,9 @@ class RuntimeJobService:
         self._crn = found.crn
         self._config = found.config
         self._limits = limits or AnswerLimits()
-        # Native job objects by id, as long as the service that made them is in use.
-        self._native_jobs: dict[str, RuntimeJobV2] = {}
-        self._made_by: QiskitRuntimeService | None = None
-        self._lock = threading.Lock()
+        # Native job objects by id, each with the service whose connections it uses.
+        self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
+        self._listed = JobStatuses()
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
@@ -120,10 +119,13 @@ class RuntimeJobService:
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
         try:
-            native_job, sent_again = await get_service_pool().call_backend(
+            made_by, (native_job, sent_again) = await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: submit_natively(backend, request, secrets=secrets),
+                lambda backend: (
+                    backend.service,
+                    submit_natively(backend, request, secrets=secrets),
+                ),
                 seconds=self._limits.submission,
             )
         except SubmissionError:
@@ -138,7 +140,8 @@ class RuntimeJobService:
                 secrets=secrets,
             ) from None
         job_id = native_job.job_id()
-        self._native_jobs[job_id] = native_job
+        self._native_jobs[job_id] = (made_by, native_job)
+        self._listed.note_submission(job_id)
         return SubmittedJob(
             job_id,
             request.backend_name,
@@ -148,6 +151,12 @@ class RuntimeJobService:
             session_id=native_job._session_id,  # noqa: SLF001
         )
 
+    def prepare(self, backend_name: str) -> None:
+        """Begin to load a backend that a submission is about to need."""
+        # What goes wrong with it is raised where the backend is needed.
+        loading = asyncio.ensure_future(get_service_pool().backend(self._config, backend_name))
+        loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
         found = await self._ask(
@@ -156,44 +165,65 @@ class RuntimeJobService:
             ),
             doing="Looking for a job of this input",
         )
-        return [listed_job(raw) for raw in reversed(found)]
+        return [listed_job(raw) for raw in reversed(found or [])]
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
         return await self._ask(
-            lambda service: self._status(service, job_id),
+            lambda service: self._listed.status(self._connection(service), job_id),
             doing="Reading the status of the job",
             job_id=job_id,
         )
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
-        """Ask once where several jobs stand: one search tells which of many still wait."""
-        pending: dict[str, JobStatus] = {}
+        """Ask once where several jobs stand: one search tells it of all that it shows."""
+        listed: dict[str, JobStatus] = {}
         if len(job_ids) > ONE_BY_ONE:
             try:
-                raw_jobs = await self._ask(
-                    lambda service: list_jobs(self._connection(service), pending=True),
+                listed = await self._ask(
+                    lambda service: self._listed.statuses(self._connection(service), job_ids),
                     doing=f"Asking how {len(job_ids)} jobs stand",
                 )
             except JobError as error:
                 return dict.fromkeys(job_ids, error)
-            wanted = set(job_ids)
-            pending = {raw["id"]: status_of(raw) for raw in raw_jobs if raw["id"] in wanted}
-        # A job that is not pending has ended, or is too new or too old for the search to show.
-        others = [job_id for job_id in job_ids if job_id not in pending]
-        answers = await asyncio.gather(*(self._status_or_error(job_id) for job_id in others))
-        return {**pending, **dict(zip(others, answers, strict=True))}
+        # Some are too new or too old for the search to show; those left out now have their turn
+        # at another look.
+        others = [job_id for job_id in job_ids if job_id not in listed]
+        asked = (
+            others[:AT_ONE_LOOK]
+            if len(others) <= AT_ONE_LOOK
+            else random.sample(others, AT_ONE_LOOK)
+        )
+        alone = len(job_ids) <= ONE_BY_ONE
+        answers = await asyncio.gather(
+            *(self._status_or_error(job_id, with_position=alone) for job_id in asked)
+        )
+        return {**listed, **dict(zip(asked, answers, strict=True))}
 
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
         native_job = await self._native_job(job_id)
-        fetched = (
-            await self._private_result(native_job)
-            if native_job.private
-            else await self._ask_for_result(lambda _: read_result(native_job), job_id)
-        )
+        kept = PrivateResults.current(self._crn)
+        text = await kept.read(job_id) if native_job.private else None
+        if text is None:
+            text = await self._ask(
+                lambda _: download_result(native_job),
+                doing="Fetching the result of the job",
+                job_id=job_id,
+                seconds=self._limits.result,
+            )
+            if native_job.private:
+                # It can be downloaded once: whatever happens from here on must not lose it.
+                await kept.write(job_id, text)
+        fetched = await run_blocking(decode_result, native_job, text)
+        if native_job.private:
+            self._private.add(job_id)
         self._native_jobs.pop(job_id, None)
         return fetched
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a function that may ask the service about a job, in one of its threads."""
+        return await get_service_pool().call(self._config, lambda _: function())
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""
@@ -206,32 +236,11 @@ class RuntimeJobService:
             return False
         return True
 
-    async def _private_result(self, native_job: RuntimeJobV2) -> FetchedResult:
-        """Read a result that the service hands out once: it is stored before it is decoded."""
-        job_id = native_job.job_id()
-        kept = PrivateResults.current(self._crn)
-        text = await kept.read(job_id)
-        if text is None:
-            text = await self._ask_for_result(lambda _: download_result_text(native_job), job_id)
-            await kept.write(job_id, text)
-        self._private.add(job_id)
-        return await run_blocking(decode_result_text, native_job, text)
-
     async def forget_result_text(self, job_id: str) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
         if job_id in self._private:
             await PrivateResults.current(self._crn).remove(job_id)
             self._private.discard(job_id)
-
-    async def _ask_for_result(
-        self, question: Callable[[QiskitRuntimeService], T], job_id: str
-    ) -> T:
-        return await self._ask(
-            question,
-            doing="Fetching the result of the job",
-            job_id=job_id,
-            seconds=self._limits.result,
-        )
 
     async def _ask(
         self,
@@ -249,21 +258,16 @@ class RuntimeJobService:
             seconds=self._limits.question if seconds is None else seconds,
         )
 
-    async def _status_or_error(self, job_id: str) -> JobStatus | JobError:
+    async def _status_or_error(self, job_id: str, *, with_position: bool) -> JobStatus | JobError:
+        ask = self._listed.status_and_position if with_position else self._listed.status
         try:
-            return await self.status(job_id)
+            return await self._ask(
+                lambda service: ask(self._connection(service), job_id),
+                doing="Reading the status of the job",
+                job_id=job_id,
+            )
         except JobError as error:
             return error
-
-    def _status(self, service: QiskitRuntimeService, job_id: str) -> JobStatus:
-        status = status_of(read_job(self._connection(service), job_id))
-        if status.state is JobState.ERROR and not status.message:
-            # What the program wrote before it failed; the client looks for it there too.
-            text = self._connection(service).job_results(job_id)
-            status = replace(
-                status, message=text.strip().splitlines()[-1] if text.strip() else None
-            )
-        return status
 
     def _connection(self, service: QiskitRuntimeService) -> RuntimeClient:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
@@ -277,13 +281,11 @@ class RuntimeJobService:
         )
 
     def _native_job_of(self, service: QiskitRuntimeService, job_id: str) -> RuntimeJobV2:
-        with self._lock:
-            if self._made_by is not None and self._made_by is not service:
-                self._native_jobs.clear()  # their connections belong to a service that was refused
-            self._made_by = service
-            known = self._native_jobs.get(job_id)
-        if known is None:
-            known = self._native_jobs[job_id] = service.job(job_id)
+        made_by, known = self._native_jobs.get(job_id, (None, None))
+        if known is None or made_by is not service:
+            # One of a service that was refused would be refused as well.
+            known = service.job(job_id)
+            self._native_jobs[job_id] = (service, known)
         return known
 
 

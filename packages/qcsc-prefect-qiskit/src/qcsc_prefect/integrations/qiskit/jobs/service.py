@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from qiskit.primitives import PrimitiveResult
@@ -30,6 +30,9 @@ __all__ = [
     "ListedJob",
     "SubmittedJob",
 ]
+
+
+T = TypeVar("T")
 
 
 class JobState(Enum):
@@ -186,6 +189,9 @@ class JobService(Protocol):
             InputError: If the request is refused before anything is sent.
         """
 
+    def prepare(self, backend_name: str) -> None:
+        """Begin to load what a submission to a backend is about to need; returns at once."""
+
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
 
@@ -200,7 +206,8 @@ class JobService(Protocol):
         """Ask once where several jobs stand, in as few requests as the service allows.
 
         Returns:
-            For each job its status, or the error that asking for it gave.
+            For each job its status, or the error that asking for it gave. A job may be left out:
+            then nothing was learned about it this time.
         """
 
     async def result(self, job_id: str) -> FetchedResult:
@@ -210,6 +217,9 @@ class JobService(Protocol):
             JobNotFoundError: If the service does not know the job.
             ResultUnavailableError: If the result could not be read this time.
         """
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a blocking function that may ask the service about a job, in a thread."""
 
     async def forget_result_text(self, job_id: str) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""

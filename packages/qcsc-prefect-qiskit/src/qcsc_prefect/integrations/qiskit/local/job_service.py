@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qcsc_prefect.core.errors import JobError, JobNotFoundError, ResultUnavailableError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
@@ -30,12 +30,14 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
 from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["LocalJobService", "local_job_service"]
+
+T = TypeVar("T")
 
 
 def local_job_service() -> LocalJobService:
@@ -64,6 +66,9 @@ class LocalJobService:
         self._runner.start(job.job_id)
         return SubmittedJob(job.job_id, job.backend_name, job.created)
 
+    def prepare(self, backend_name: str) -> None:
+        """Do nothing: a backend on this machine is made in no time that could be saved."""
+
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
         return await run_blocking(self._listed, tag, created_after)
@@ -81,6 +86,10 @@ class LocalJobService:
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
         return await run_blocking(self._result, job_id)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a blocking function in a thread."""
+        return await run_blocking(function)
 
     async def forget_result_text(self, job_id: str) -> None:
         """Do nothing: a local result can be read as often as wanted."""

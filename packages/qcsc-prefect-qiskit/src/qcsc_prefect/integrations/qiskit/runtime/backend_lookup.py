@@ -23,7 +23,8 @@ def load_backend(
     Args:
         service: The native service.
         name: Name of the backend.
-        lookup: Held meanwhile, because a lookup changes the service's active instance.
+        lookup: Held meanwhile: a lookup changes the service's active instance, and takes one
+            connection.
         again: Whether the service was asked for this backend before.
 
     Returns:
@@ -40,11 +41,11 @@ def load_backend(
     try:
         with lookup:
             backend = service.backend(name)
-        if again:
-            # The service keeps the configuration for its life; a new object needs a new one.
-            backend.refresh()
-        # Loads the calibration; threads that share the object would each load it otherwise.
-        backend.target  # noqa: B018
+            if again:
+                # The service keeps the configuration for its life; a new object needs a new one.
+                backend.refresh()
+            # Loads the calibration; threads that share the object would each load it otherwise.
+            backend.target  # noqa: B018
     except QiskitBackendNotFoundError:
         raise
     except (QiskitError, RequestException) as error:

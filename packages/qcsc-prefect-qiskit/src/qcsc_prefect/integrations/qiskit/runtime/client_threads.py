@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONNECTIONS", "ClientThreads"]
+__all__ = ["CALLS_AT_ONCE", "ClientThreads"]
 
 T = TypeVar("T")
 
-#: Connections that the client keeps to a host: the default of ``requests``.
-CONNECTIONS = 10
+#: The client keeps ten connections to a host, the default of ``requests``; one of them is for the
+#: thread that loads backends.
+CALLS_AT_ONCE = 9
 
 
 class ClientThreads:
@@ -42,7 +43,7 @@ class ClientThreads:
         32
     """
 
-    def __init__(self, at_once: int = CONNECTIONS) -> None:
+    def __init__(self, at_once: int = CALLS_AT_ONCE) -> None:
         self._free = threading.BoundedSemaphore(at_once)
 
     async def call(
