@@ -120,7 +120,7 @@ class RuntimeJobService:
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
         try:
-            native_job, sent_again = await get_service_pool().call_backend(
+            submitted = await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
                 lambda backend: submit_natively(backend, request, secrets=secrets),
@@ -137,15 +137,14 @@ class RuntimeJobService:
                 doing=f"Submitting a {request.primitive} job",
                 secrets=secrets,
             ) from None
-        job_id = native_job.job_id()
-        self._native_jobs[job_id] = native_job
+        job_id = submitted.job.job_id()
+        self._native_jobs[job_id] = submitted.job
         return SubmittedJob(
             job_id,
             request.backend_name,
             datetime.now(UTC),
-            sent_again,
-            # The property sends a request for every job that belongs to none.
-            session_id=native_job._session_id,  # noqa: SLF001
+            submitted.sent_again,
+            submitted.session_id,
         )
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
