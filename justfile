@@ -47,6 +47,10 @@ benchmark *arguments:
 check:
     .ci/run
 
+# Run tests with the oldest direct dependencies that the packages allow
+lowest *tests:
+    .github/scripts/lowest-direct.sh {{ tests }}
+
 # Compare the public API with that of the last releases
 api:
     uv run python .github/scripts/api_check.py

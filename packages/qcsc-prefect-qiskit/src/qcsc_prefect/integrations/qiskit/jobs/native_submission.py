@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from requests.exceptions import InvalidJSONError
@@ -31,15 +31,29 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
-__all__ = ["nothing_submitted", "submit_natively"]
+__all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
 
 #: What reading an answer that is not what it should be can raise, besides the client's own errors.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
+class NativeSubmission(NamedTuple):
+    """What became of a submission.
+
+    Attributes:
+        job: The native job.
+        sent_again: Whether the submission was sent more than once on its way.
+        session_id: The batch or session that the job belongs to, where it belongs to one.
+    """
+
+    job: RuntimeJobV2
+    sent_again: bool
+    session_id: str | None = None
+
+
 def submit_natively(
     backend: IBMBackend, request: JobRequest, *, secrets: Iterable[str] = ()
-) -> tuple[RuntimeJobV2, bool]:
+) -> NativeSubmission:
     """Submit a job through the native primitive; blocks.
 
     Args:
@@ -48,7 +62,7 @@ def submit_natively(
         secrets: Texts that must stand in no message.
 
     Returns:
-        The native job, and whether the submission was sent more than once on its way.
+        The native job, and how it came about.
 
     Raises:
         InputError: If the client refuses the request; nothing was sent.
@@ -61,14 +75,14 @@ def submit_natively(
     if request.group is None:
         return _submit(backend, request, backend, secrets)
     try:
-        return _submit(backend, request, _opened(request.group, backend, secrets), secrets)
+        return _submit_to(request.group, backend, request, secrets)
     except SubmissionUncertainError:
         raise
     except SubmissionError:
         # Refused for certain. Asked only now whether the batch has ended: few have.
         if not _has_ended(request.group, backend):
             raise
-    return _submit(backend, request, _opened(request.group, backend, secrets), secrets)
+    return _submit_to(request.group, backend, request, secrets)
 
 
 def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
@@ -86,6 +100,14 @@ def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
         status=error.status,
         service_code=error.service_code,
     )
+
+
+def _submit_to(
+    group: ExecutionGroup, backend: IBMBackend, request: JobRequest, secrets: Iterable[str]
+) -> NativeSubmission:
+    native_mode = _opened(group, backend, secrets)
+    submitted = _submit(backend, request, native_mode, secrets)
+    return submitted._replace(session_id=native_mode.session_id)
 
 
 def _opened(group: ExecutionGroup, backend: IBMBackend, secrets: Iterable[str]) -> Session:
@@ -114,7 +136,7 @@ def _submit(
     request: JobRequest,
     mode: IBMBackend | Session,
     secrets: Iterable[str],
-) -> tuple[RuntimeJobV2, bool]:
+) -> NativeSubmission:
     primitive = create_primitive(
         request.primitive, mode, _options_with_tags(request), request.implementation
     )
@@ -161,7 +183,7 @@ def _submit(
             raise translate_qiskit_submission_error(
                 error, backend_name=request.backend_name, doing=doing, secrets=secrets
             ) from None
-    return native_job, posts.sent_again
+    return NativeSubmission(native_job, posts.sent_again)
 
 
 def _options_with_tags(request: JobRequest) -> dict[str, object]:

@@ -119,7 +119,7 @@ class RuntimeJobService:
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
         try:
-            made_by, (native_job, sent_again) = await get_service_pool().call_backend(
+            made_by, submitted = await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
                 lambda backend: (
@@ -139,16 +139,15 @@ class RuntimeJobService:
                 doing=f"Submitting a {request.primitive} job",
                 secrets=secrets,
             ) from None
-        job_id = native_job.job_id()
-        self._native_jobs[job_id] = (made_by, native_job)
+        job_id = submitted.job.job_id()
+        self._native_jobs[job_id] = (made_by, submitted.job)
         self._listed.note_submission(job_id)
         return SubmittedJob(
             job_id,
             request.backend_name,
             datetime.now(UTC),
-            sent_again,
-            # The property sends a request for every job that belongs to none.
-            session_id=native_job._session_id,  # noqa: SLF001
+            submitted.sent_again,
+            submitted.session_id,
         )
 
     def prepare(self, backend_name: str) -> None:
