@@ -8,6 +8,8 @@ The order of the steps is the promise:
    intent says that an earlier answer may be outstanding, the lookup is repeated until the service
    has had time to show the job.
 4. Else an intent is written, the job is sent, and its reference is recorded at once.
+5. The job is looked up once more: no lock reaches another machine, which may have sent the same
+   input meanwhile. All of them settle on the oldest job, and each cancels its own later one.
 
 A process that is killed between any two of these steps leaves behind what the next one needs:
 before the intent nothing was sent; after it the lookup finds what was.
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["Submission", "SubmissionIdentity", "Submitter"]
+
+_FAILED = frozenset({JobState.ERROR, JobState.CANCELLED})
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class Submitter:
                     known = await self._adopted(request, identity, ledger)
                 if known is not None:
                     return Submission(known, reused=True)
-            return await _uninterrupted(self._send_once(request, identity, ledger))
+            sending = self._send_once(request, identity, ledger, give_way=not refresh)
+            return await _uninterrupted(sending)
 
     async def _recorded(
         self, identity: SubmissionIdentity, ledger: SubmissionLedger
@@ -150,7 +156,7 @@ class Submitter:
                 error,
             )
             return reference
-        if status.state in {JobState.ERROR, JobState.CANCELLED}:
+        if status.state in _FAILED:
             self._logger.warning(
                 "Job %s is recorded for this input, but it ended as %s (%s); submitting a new one",
                 reference.job_id,
@@ -180,8 +186,15 @@ class Submitter:
                 intent.holder,
             )
             found = await self._job_that_may_show_up(identity, intent.declared_at)
-        if found is None:
-            return None
+        return None if found is None else await self._adopt(found, request, identity, ledger)
+
+    async def _adopt(
+        self,
+        found: ListedJob,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        ledger: SubmissionLedger,
+    ) -> JobReference:
         reference = self._reference(
             request,
             job_id=found.job_id,
@@ -213,9 +226,8 @@ class Submitter:
             pause = min(2 * pause, 5.0)
 
     async def _usable_job(self, identity: SubmissionIdentity) -> ListedJob | None:
-        oldest = None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime
-        listed = await self._service.jobs_with_tag(identity.tag, oldest)
-        usable = [job for job in listed if job.state not in {JobState.ERROR, JobState.CANCELLED}]
+        listed = await self._listed_jobs(identity)
+        usable = [job for job in listed if job.state not in _FAILED]
         if not usable:
             return None
         first, *others = usable
@@ -224,6 +236,12 @@ class Submitter:
             if other.state in {JobState.INITIALIZING, JobState.QUEUED}:
                 await self._cancel_duplicate(other, first)
         return first
+
+    async def _listed_jobs(self, identity: SubmissionIdentity) -> list[ListedJob]:
+        """Return the jobs of an input, oldest first, in an order that all machines agree on."""
+        oldest = None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime
+        listed = await self._service.jobs_with_tag(identity.tag, oldest)
+        return sorted(listed, key=lambda job: (job.created_at or _NEVER, job.job_id))
 
     async def _cancel_duplicate(self, duplicate: ListedJob, kept: ListedJob) -> None:
         try:
@@ -242,12 +260,21 @@ class Submitter:
             )
 
     async def _send_once(
-        self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
+        self,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        ledger: SubmissionLedger,
+        *,
+        give_way: bool,
     ) -> Submission:
         try:
             await ledger.declare_intent(identity.key)
-        except OSError as error:
-            self._logger.warning("The intent to submit could not be stored: %s", error)
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "The intent to submit could not be stored (%s: %s); submitting without it",
+                type(error).__name__,
+                error,
+            )
         sent_at = datetime.now(UTC)
         try:
             submission = await self._send(request, identity.input_digest)
@@ -267,10 +294,52 @@ class Submitter:
                 reused=False,
             )
         except SubmissionError:
-            await ledger.clear_intent(identity.key)
+            await self._withdraw_intent(identity, ledger)
             raise
         await self._remember(submission.reference, identity, ledger)
-        return submission
+        older = await self._older_job(submission, identity) if give_way else None
+        if older is None:
+            return submission
+        return Submission(await self._adopt(older, request, identity, ledger), reused=True)
+
+    async def _older_job(
+        self, submission: Submission, identity: SubmissionIdentity
+    ) -> ListedJob | None:
+        """Give way to a job that another machine sent just before this one.
+
+        Whoever holds the later job cancels it and nobody else does, so that no machine loses a job
+        that it waits for.
+        """
+        own_id = submission.reference.job_id
+        try:
+            listed = await self._listed_jobs(identity)
+        except JobError as error:
+            self._logger.warning(
+                "Job %s was submitted; whether another machine submitted the same input at the "
+                "same moment could not be checked: %s",
+                own_id,
+                error,
+            )
+            return None
+        for position, own in enumerate(listed):
+            if own.job_id == own_id:
+                older = next((job for job in listed[:position] if job.state not in _FAILED), None)
+                if older is not None and own.state not in {*_FAILED, JobState.DONE}:
+                    await self._cancel_duplicate(own, older)
+                return older
+        return None  # not shown yet: which of them is older cannot be told
+
+    async def _withdraw_intent(
+        self, identity: SubmissionIdentity, ledger: SubmissionLedger
+    ) -> None:
+        try:
+            await ledger.clear_intent(identity.key)
+        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+            self._logger.warning(
+                "The intent of a submission that was refused could not be cleared (%s: %s)",
+                type(error).__name__,
+                error,
+            )
 
     async def _send(self, request: JobRequest, input_digest: str | None) -> Submission:
         submitted = await self._service.submit(request)
