@@ -111,9 +111,7 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def laboratory(
-    database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Laboratory]:
+def laboratory(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     folder = tmp_path_factory.mktemp("laboratory")
     with (
         emulated_service("--queued", "2") as service,
