@@ -163,8 +163,8 @@ class PrefectServer:
 
     @classmethod
     @contextmanager
-    def started(cls, home: Path) -> Iterator[PrefectServer]:
-        """Run a server until the end of the with statement."""
+    def started(cls, home: Path, **changes: str) -> Iterator[PrefectServer]:
+        """Run a server, with changes to its environment, until the end of the with statement."""
         home.mkdir(parents=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -173,7 +173,7 @@ class PrefectServer:
         with log.open("w") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-                env=prefect_environment(home),
+                env=prefect_environment(home, **changes),
                 cwd=home,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -8,10 +8,12 @@ which still resolves a future that stands for the whole argument.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from prefect import Task
+from prefect import Task, unmapped
+from prefect.blocks.core import Block
+from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation, opaque
 
 if TYPE_CHECKING:
@@ -33,13 +35,25 @@ class PubTask(Task[P, R]):
     # The parent types these methods by overloads that an override cannot repeat.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task, as `prefect.Task` does."""
-        args, kwargs = self._with_opaque_pubs(args, kwargs)
+        args, kwargs = self._with_pubs(_opaque, args, kwargs)
         return super().__call__(*args, **kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Submit the task to the flow's task runner, as `prefect.Task` does."""
-        args, kwargs = self._with_opaque_pubs(args, kwargs)
+        args, kwargs = self._with_pubs(_opaque, args, kwargs)
         return super().submit(*args, **kwargs)
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit the task once for each element of its iterable arguments, as `prefect.Task` does.
+
+        ``pubs`` is then an iterable with the PUBs of one call in each element. A configuration, a
+        mapping such as ``options``, and a circuit are one value for all calls, although Python can
+        iterate over them; anything else that all calls share goes into Prefect's `unmapped`.
+        """
+        args = tuple(_shared(value) for value in args)
+        kwargs = {name: _shared(value) for name, value in kwargs.items()}
+        args, kwargs = self._with_pubs(_opaque_elements, args, kwargs)
+        return super().map(*args, **kwargs)
 
     def with_options(self, **options: Any) -> Any:
         """Return a copy of the task with other options, as `prefect.Task` does."""
@@ -48,21 +62,33 @@ class PubTask(Task[P, R]):
         changed.__class__ = type(self)
         return changed
 
-    def _with_opaque_pubs(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _with_pubs(
+        self, wrap: Callable[[object], object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if "pubs" in kwargs:
-            return args, {**kwargs, "pubs": _opaque(kwargs["pubs"])}
+            return args, {**kwargs, "pubs": wrap(kwargs["pubs"])}
         position = list(inspect.signature(self.fn).parameters).index("pubs")
         if position >= len(args):
             return args, kwargs
-        return (*args[:position], _opaque(args[position]), *args[position + 1 :]), kwargs
+        return (*args[:position], wrap(args[position]), *args[position + 1 :]), kwargs
 
 
 def _opaque(pubs: object) -> object:
     if isinstance(pubs, BaseAnnotation) or pubs is None:
         return pubs
     return opaque(list(pubs) if isinstance(pubs, Iterator) else pubs)
+
+
+def _opaque_elements(pubs: object) -> object:
+    if isinstance(pubs, PrefectFuture):
+        return pubs  # inside an annotation Prefect would not see that it stands for a list
+    return opaque(pubs) if isinstance(pubs, unmapped) else _opaque(pubs)
+
+
+def _shared(value: object) -> object:
+    from qiskit import QuantumCircuit
+
+    return unmapped(value) if isinstance(value, (Mapping, Block, QuantumCircuit)) else value
 
 
 def pub_task(**options: Any) -> Callable[[Callable[P, R]], PubTask[P, R]]:
