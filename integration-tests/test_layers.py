@@ -173,10 +173,10 @@ def test_importing_the_qiskit_package_costs_little_beyond_prefect(tmp_path: Path
     prefect = "from prefect import flow, task\nfrom prefect.blocks.core import Block"
     beyond = IMPORT_AFTER.format(before=prefect, module=QISKIT)
     alone = IMPORT_AFTER.format(before="", module="prefect.main")
-    runs = [in_new_process(beyond, tmp_path) for _ in range(3)]
+    runs = [in_new_process(beyond, tmp_path) for _ in range(2)]
     heavy = {"qiskit", "qiskit_ibm_runtime", "qiskit_aer", "numpy", "matplotlib", "samplomatic"}
     for each in runs:
         assert not heavy & set(each["loaded"])
-    of_prefect = min(in_new_process(alone, tmp_path)["seconds"] for _ in range(3))
+    of_prefect = min(in_new_process(alone, tmp_path)["seconds"] for _ in range(2))
     # 0.045 when this was written.
     assert min(each["seconds"] for each in runs) < 0.25 * of_prefect
