@@ -2,7 +2,8 @@
 
 Prefect looks for futures inside every argument, element by element: a list of a million parameter
 values costs it eight seconds. `PubTask` hands ``pubs`` over in Prefect's own annotation `opaque`,
-which still resolves a future that stands for the whole argument.
+which still resolves a future that stands for the whole argument; in a subclass of it, since
+Prefect's annotations do not survive the way to a Dask worker.
 """
 
 from __future__ import annotations
@@ -24,6 +25,18 @@ __all__ = ["PubTask", "pub_task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Opaque(opaque):
+    """Prefect's annotation, as one that can be pickled.
+
+    Pickled as the tuple that it is, an annotation comes back around a tuple around the value.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[_Opaque], tuple[object]]:
+        return type(self), (self.unwrap(),)
 
 
 class PubTask(Task[P, R]):
@@ -74,15 +87,17 @@ class PubTask(Task[P, R]):
 
 
 def _opaque(pubs: object) -> object:
+    if type(pubs) is opaque:
+        return _Opaque(pubs.unwrap())
     if isinstance(pubs, BaseAnnotation) or pubs is None:
         return pubs
-    return opaque(list(pubs) if isinstance(pubs, Iterator) else pubs)
+    return _Opaque(list(pubs) if isinstance(pubs, Iterator) else pubs)
 
 
 def _opaque_elements(pubs: object) -> object:
     if isinstance(pubs, PrefectFuture):
         return pubs  # inside an annotation Prefect would not see that it stands for a list
-    return opaque(pubs) if isinstance(pubs, unmapped) else _opaque(pubs)
+    return _Opaque(pubs) if isinstance(pubs, unmapped) else _opaque(pubs)
 
 
 def _shared(value: object) -> object:
