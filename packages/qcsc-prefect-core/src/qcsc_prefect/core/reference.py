@@ -47,7 +47,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         session_id: The session or batch that the job belongs to.
         instance: The part of the service's account that the job belongs to, in the service's own
             naming; only through it can the job be seen. None where there is no such thing.
-        schema_version: Version of this schema; 0 for a reference without a version.
+        schema_version: Version of this schema; 0 for a reference that was read without one.
     """
 
     job_id: str | None = None
@@ -63,7 +63,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     submitted_at: str | None = None
     session_id: str | None = None
     instance: str | None = None
-    schema_version: int = 0
+    schema_version: int = REFERENCE_SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, JSONValue]:
         """Return the reference as a plain dict that JSON can hold.
@@ -122,7 +122,8 @@ Expected `str`, got `int`. ...
         )
     _refuse_what_json_cannot_hold(reference.get("options"), "options")
     try:
-        parsed = msgspec.convert(dict(reference), JobReference)
+        # A reference without a version is of the form that had none yet.
+        parsed = msgspec.convert({"schema_version": 0, **reference}, JobReference)
     except msgspec.ValidationError as error:
         # The form of the message, ``... - at `$.field```, is part of msgspec's documentation.
         reason, _, location = str(error).partition(" - at `$.")
