@@ -115,6 +115,8 @@ def killed_after_acceptance(bench: Bench, contender: Contender) -> int:
 def two_at_once(bench: Bench, contender: Contender) -> int:
     """Run one program in two processes at once; count the jobs."""
     with EmulatedService({BACKEND: "fake_manila"}) as service:
+        # Long enough for both to be on their way, however late the second one starts.
+        service.faults.delay(10.0, "submit", times=None)
         home = bench.new_home()
         for process in [bench.start(contender, service, home) for _ in range(2)]:
             figures(process)
