@@ -193,6 +193,23 @@ async def test_no_job_shows_up_after_a_lost_answer(prefect_home: Path, emulated,
     assert [job.id for job in emulated.jobs] == [reference["job_id"]]
 
 
+@pytest.mark.parametrize("endpoint", ["usage", "status"])
+@pytest.mark.parametrize("damage", ["truncate", "malform", "empty", "cut"])
+async def test_damage_before_the_job_is_sent_is_no_doubt(
+    prefect_home: Path, emulated, config, endpoint: str, damage: str
+):
+    if damage == "cut":
+        emulated.faults.truncate(endpoint, announced=False)
+    else:
+        getattr(emulated.faults, damage)(endpoint)
+    with pytest.raises(SubmissionError, match="no job was created") as caught:
+        await submit(config, visibility_delay=60)
+    assert not isinstance(caught.value, SubmissionUncertainError)
+    assert caught.value.retryable is True
+    await submit(config, visibility_delay=60)
+    assert len(emulated.jobs) == 1
+
+
 async def test_nothing_is_sent_where_the_search_fails(prefect_home: Path, emulated, config):
     emulated.faults.answer("search", status=403)
     with pytest.raises(JobError, match="Looking for a job of this input failed"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
-from requests.exceptions import InvalidJSONError
+from requests.exceptions import ChunkedEncodingError, InvalidJSONError
 
+from qcsc_prefect.core.error_facts import iter_error_chain
 from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit.error_translation import (
     redacted,
@@ -162,8 +163,8 @@ def _submit(
                     ),
                     backend_name=request.backend_name,
                 ) from None
-            if isinstance(error, InvalidJSONError):
-                # An answer was read, and it was not that of the submission.
+            if posts.last_method != "POST" and _is_about_an_answer(error):
+                # It was not the answer of the submission, so none was sent.
                 raise SubmissionError(
                     redacted(
                         f"{doing} failed on {request.backend_name}, no job was created: what the "
@@ -184,6 +185,14 @@ def _submit(
                 error, backend_name=request.backend_name, doing=doing, secrets=secrets
             ) from None
     return NativeSubmission(native_job, posts.sent_again)
+
+
+def _is_about_an_answer(error: BaseException) -> bool:
+    """Whether an answer came, and could not be read to its end or understood."""
+    return any(
+        isinstance(link, InvalidJSONError | ChunkedEncodingError)
+        for link in iter_error_chain(error)
+    )
 
 
 def _options_with_tags(request: JobRequest) -> dict[str, object]:

@@ -24,15 +24,17 @@ __all__ = ["PostWatch", "watch_posts"]
 
 @dataclass
 class PostWatch:
-    """What became of the POSTs of one submission.
+    """What became of the requests of one submission.
 
     Attributes:
         accepted: Whether one was answered by a success.
         sent_again: Whether one was answered after earlier tries.
+        last_method: Method of the last request of any kind that was answered.
     """
 
     accepted: bool = False
     sent_again: bool = False
+    last_method: str | None = None
 
 
 _watch: contextvars.ContextVar[PostWatch | None] = contextvars.ContextVar(
@@ -63,7 +65,10 @@ def watch_posts(session: Session) -> Iterator[PostWatch]:
 
 def _note(response: Response, **_: object) -> None:
     watch = _watch.get()
-    if watch is None or response.request.method != "POST":
+    if watch is None:
+        return
+    watch.last_method = response.request.method
+    if watch.last_method != "POST":
         return
     watch.accepted = watch.accepted or response.ok
     retries = response.raw.retries
