@@ -2,12 +2,13 @@
 
 Prefect looks for futures inside every argument, element by element: a list of a million parameter
 values costs it eight seconds. `PubTask` hands ``pubs`` over in Prefect's own annotation `opaque`,
-which still resolves a future that stands for the whole argument; in a subclass of it, since
-Prefect's annotations do not survive the way to a Dask worker.
+which still resolves a future that stands for the whole argument. It is taught to survive the way to
+a Dask worker.
 """
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -27,16 +28,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Opaque(opaque):
-    """Prefect's annotation, as one that can be pickled.
+def _reduce_opaque(annotation: opaque) -> tuple[type[opaque], tuple[object]]:
+    return type(annotation), (annotation.unwrap(),)
 
-    Pickled as the tuple that it is, an annotation comes back around a tuple around the value.
-    """
 
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[type[_Opaque], tuple[object]]:
-        return type(self), (self.unwrap(),)
+# Pickled as the tuple that it is, an annotation would come back around a tuple around the value.
+copyreg.pickle(opaque, _reduce_opaque)
 
 
 class PubTask(Task[P, R]):
@@ -87,17 +84,15 @@ class PubTask(Task[P, R]):
 
 
 def _opaque(pubs: object) -> object:
-    if type(pubs) is opaque:
-        return _Opaque(pubs.unwrap())
     if isinstance(pubs, BaseAnnotation) or pubs is None:
         return pubs
-    return _Opaque(list(pubs) if isinstance(pubs, Iterator) else pubs)
+    return opaque(list(pubs) if isinstance(pubs, Iterator) else pubs)
 
 
 def _opaque_elements(pubs: object) -> object:
     if isinstance(pubs, PrefectFuture):
         return pubs  # inside an annotation Prefect would not see that it stands for a list
-    return _Opaque(pubs) if isinstance(pubs, unmapped) else _opaque(pubs)
+    return opaque(pubs) if isinstance(pubs, unmapped) else _opaque(pubs)
 
 
 def _shared(value: object) -> object:
