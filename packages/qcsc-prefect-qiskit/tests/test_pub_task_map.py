@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 
 import cloudpickle
 import pytest
 from prefect import flow, task, unmapped
 from prefect.exceptions import MappingLengthMismatch
+from prefect.utilities.annotations import opaque
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.integrations.qiskit import (
@@ -99,3 +101,9 @@ def test_a_task_survives_the_way_to_another_process(original: PubTask):
     assert type(arrived) is PubTask
     assert (arrived.name, arrived.retries) == (original.name, original.retries)
     assert inspect.signature(arrived.fn) == inspect.signature(original.fn)
+
+
+def test_what_keeps_prefect_from_walking_survives_it_too():
+    pubs = [(basis_state(1), None, 10)]
+    assert cloudpickle.loads(cloudpickle.dumps(opaque(pubs))) == opaque(pubs)
+    assert pickle.loads(pickle.dumps(opaque(opaque(pubs)))) == opaque(opaque(pubs))

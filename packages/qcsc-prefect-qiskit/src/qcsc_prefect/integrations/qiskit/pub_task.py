@@ -2,8 +2,8 @@
 
 Prefect looks for futures inside every argument, element by element: a list of a million parameter
 values costs it eight seconds. `PubTask` hands ``pubs`` over in Prefect's own annotation `opaque`,
-which still resolves a future that stands for the whole argument, and sees to it that the annotation
-survives the way to a Dask worker.
+which still resolves a future that stands for the whole argument. It is taught to survive the way to
+a Dask worker.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _reduced(annotation: opaque) -> tuple[type, tuple[object]]:
+def _reduce_opaque(annotation: opaque) -> tuple[type[opaque], tuple[object]]:
     return type(annotation), (annotation.unwrap(),)
 
 
-# Pickled as the tuple that it is, an annotation comes back around a tuple around the value.
-copyreg.pickle(opaque, _reduced)
+# Pickled as the tuple that it is, an annotation would come back around a tuple around the value.
+copyreg.pickle(opaque, _reduce_opaque)
 
 
 class PubTask(Task[P, R]):
