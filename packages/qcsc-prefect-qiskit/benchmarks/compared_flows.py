@@ -60,7 +60,11 @@ async def facade(backend_name: str, count: int) -> dict[str, float]:
 
     @flow(name="compared")
     async def compared() -> None:
-        sampler = QCSCSamplerV2(runtime_config=QiskitRuntimeConfig(backend_name=backend_name))
+        # As the bare client's; the older release knows no others, and no such field.
+        has_choice = "primitives" in QiskitRuntimeConfig.model_fields
+        choice = {"primitives": "classic"} if has_choice else {}
+        config = QiskitRuntimeConfig(backend_name=backend_name, **choice)
+        sampler = QCSCSamplerV2(runtime_config=config)
 
         async def run(circuit: QuantumCircuit) -> None:
             job = await sampler.run(

@@ -202,6 +202,7 @@ def main() -> None:
             url=described["url"],
             instance=described["instance"],
             backend_name="fake_manila",
+            primitives="classic",  # as the bare client's; the client-side ones send one more each
         )
         with prefect_test_harness(server_startup_timeout=120):
             measure(emulator, config, 1, 0.0)  # what is loaded at first use is loaded

@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _reduce_opaque(annotation: opaque) -> tuple[type[opaque], tuple[object]]:
+def _reduce_opaque(annotation: opaque) -> tuple[type, tuple[object]]:
     return type(annotation), (annotation.unwrap(),)
 
 
