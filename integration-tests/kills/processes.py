@@ -56,6 +56,9 @@ class Worker:
         os.kill(self.pid, signal.SIGKILL)
         assert self.ended.wait(30)
 
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
     def wait(self) -> int | None:
         assert self.ended.wait(RUN_SECONDS), f"process {self.pid} hangs"
         return self.code

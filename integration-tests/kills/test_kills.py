@@ -211,6 +211,22 @@ def test_while_waiting(start_run, emulated: EmulatedService):
     run.check()
 
 
+@pytest.mark.parametrize("cancel_job", [False, True], ids=["job goes on", "job is cancelled"])
+def test_sigterm_while_waiting(start_run, emulated: EmulatedService, cancel_job: bool):
+    emulated.set_schedule(queued_seconds=math.inf)
+    run = start_run(fetch={"cancel_job_on_cancellation": cancel_job})
+    worker = run.start()
+    wait_until(lambda: emulated.count("job") > 1, 60, "the wait")
+    emulated.faults.delay(0.5, "cancel")
+    worker.terminate()
+    assert worker.wait() != 0
+    assert run.jobs[0].state == ("Cancelled" if cancel_job else "Queued")
+    emulated.set_schedule()
+    emulated.release_jobs()
+    if not cancel_job:
+        run.check()
+
+
 @pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
 def test_while_downloading(start_run, emulated: EmulatedService, private: bool):
     run = start_run(options={"environment": {"private": private}})

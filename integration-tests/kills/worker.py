@@ -92,7 +92,10 @@ async def experiment(job: dict) -> dict[str, dict[str, int]]:
             visibility_delay=job["visibility_delay"],
         )
         output = await fetch_qiskit_job_result_task(
-            job_reference=reference, runtime_config=config, cache_result=True
+            job_reference=reference,
+            runtime_config=config,
+            cache_result=True,
+            **job.get("fetch", {}),
         )
         return output["result"][0].data.meas.get_counts()
 

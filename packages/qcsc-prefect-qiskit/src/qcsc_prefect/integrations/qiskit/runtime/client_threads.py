@@ -78,7 +78,8 @@ class ClientThreads:
         except TimeoutError:
             if outcome.done():
                 raise  # the function's own
-            raise TimeoutError(f"the service has not answered for {seconds:g} s") from None
+        # Not inside the handler, or the one before would stand in this error's chain.
+        raise TimeoutError(f"the service has not answered for {seconds:g} s")
 
     def _call(
         self,

@@ -239,7 +239,7 @@ class ServicePool:
             return await pooled.wait(self._answer_seconds)
         except TimeoutError:
             self._forget(self.key(config), pooled)
-            raise TimeoutError(f"no service could be made for {self._answer_seconds:g} s") from None
+        raise TimeoutError(f"no service could be made for {self._answer_seconds:g} s")
 
     def discard(self, config: ServiceConfig, service: QiskitRuntimeService | None = None) -> None:
         """Forget the service of a configuration and its backends; the next call makes new ones.
@@ -326,9 +326,7 @@ class ServicePool:
             return await wanted.wait(self._answer_seconds)
         except TimeoutError:
             forget()
-            raise TimeoutError(
-                f"backend {name} could not be read for {self._answer_seconds:g} s"
-            ) from None
+        raise TimeoutError(f"backend {name} could not be read for {self._answer_seconds:g} s")
 
     def key(self, config: ServiceConfig) -> Hashable:
         """Return what two configurations have in common if they share a service.
