@@ -8,6 +8,7 @@ writes a line when it has been started and one when it has ended.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import select
@@ -126,6 +127,7 @@ def child(job: dict) -> None:
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable()
     os.environ.update(job["environment"])
     settings = {
         PREFECT_HOME: home,
