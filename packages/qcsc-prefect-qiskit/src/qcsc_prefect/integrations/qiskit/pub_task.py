@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from prefect import Task, unmapped
 from prefect.blocks.core import Block
@@ -28,12 +28,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _reduce_opaque(annotation: opaque) -> tuple[type[opaque], tuple[object]]:
-    return type(annotation), (annotation.unwrap(),)
+def _reduce_annotation(annotation: tuple[object]) -> tuple[type, tuple[object]]:
+    return type(annotation), (annotation[0],)
 
 
 # Pickled as the tuple that it is, an annotation would come back around a tuple around the value.
-copyreg.pickle(opaque, _reduce_opaque)
+copyreg.pickle(cast("type[tuple[object]]", opaque), _reduce_annotation)
 
 
 class PubTask(Task[P, R]):
