@@ -24,6 +24,12 @@ from .environments import ROOT, kill_group, prefect_environment, run
 PAGE = ROOT / "docs" / "several-machines.md"
 #: The name of the saved configuration in the page and in its example.
 BLOCK = "lab"
+#: Saves a configuration under that name; its fields are the program's argument.
+SAVE_BLOCK = f"""
+import json, sys
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
+QiskitRuntimeConfig(**json.loads(sys.argv[1])).save("{BLOCK}", overwrite=True)
+"""
 
 
 def documented(command: str) -> list[str]:

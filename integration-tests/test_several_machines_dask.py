@@ -12,7 +12,7 @@ import pytest
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .environments import PrefectServer
-from .machines import BLOCK, Machine, configuration_fields, documented, emulated_service
+from .machines import BLOCK, SAVE_BLOCK, Machine, configuration_fields, documented, emulated_service
 
 EXPECTED = [f"{state:07b} was read as {{'{state:07b}': 100}}" for state in range(100)]
 
@@ -27,11 +27,6 @@ for name, states in (("readout-calibration", 100), ("another-flow", 4)):
     threads = readout_calibration.with_options(name=name, task_runner=runner)
     for state, counts in enumerate(threads("{BLOCK}", states=states)):
         print(f"{{name}}: {{state:07b}} was read as {{counts}}")
-"""
-SAVE_BLOCK = f"""
-import json, sys
-from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-QiskitRuntimeConfig(**json.loads(sys.argv[1])).save("{BLOCK}", overwrite=True)
 """
 
 

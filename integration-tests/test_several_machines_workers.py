@@ -15,7 +15,7 @@ from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .environments import PrefectServer, kill_group
 from .machines import (
-    BLOCK,
+    SAVE_BLOCK,
     Machine,
     PostgresMissingError,
     PrefectAPI,
@@ -31,11 +31,6 @@ DEPLOY = (
     "prefect --no-prompt deploy docs/examples/several_machines.py:experiment "
     "--name on-any-machine --pool laboratory"
 )
-SAVE_BLOCK = f"""
-import json, sys
-from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-QiskitRuntimeConfig(**json.loads(sys.argv[1])).save("{BLOCK}", overwrite=True)
-"""
 
 
 @dataclass(frozen=True)
