@@ -157,4 +157,5 @@ def test_a_machine_finds_the_job_of_one_that_died(laboratory: Laboratory):
     assert row["job"] == job_id
     assert laboratory.job_ids(without=known) == [job_id]
     assert sum(int(row[outcome]) for outcome in ("000", "111")) == 700
-    assert laboratory.api.state(lost) == "RUNNING"  # the server heard nothing of its end
+    # How soon the server notices is its own affair.
+    assert laboratory.api.state(lost) in {"RUNNING", "CRASHED"}

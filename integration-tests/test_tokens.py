@@ -214,7 +214,7 @@ def test_a_saved_block_loads_by_name_in_another_process_with_another_home(
     save = f"""
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 fields = dict(channel="local", backend_name="aer_simulator", token="{token}")
-QiskitRuntimeConfig(**fields).save("lab")
+QiskitRuntimeConfig(**fields).save("lab", overwrite=True)
 """
     run([sys.executable, "-P", "-c", save], env=prefect_server.environment)
     elsewhere = prefect_environment(tmp_path / "home", PREFECT_API_URL=prefect_server.url)
