@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .environments import PrefectServer, kill_group
 from .machines import (
+    BLOCK,
     SAVE_BLOCK,
     Machine,
     PostgresMissingError,
@@ -31,6 +33,32 @@ DEPLOY = (
     "prefect --no-prompt deploy docs/examples/several_machines.py:experiment "
     "--name on-any-machine --pool laboratory"
 )
+
+#: Says that it is ready, then submits three inputs, one every three seconds from a given moment
+#: on, and prints the ids of the jobs.
+AT_GIVEN_MOMENTS = f"""
+import asyncio, json, os, pathlib, sys, time
+sys.path.insert(0, "docs/examples")
+from prefect import flow
+from qcsc_prefect.integrations.qiskit import submit_sampler_job_task
+from several_machines import ghz_circuit, isa_circuit
+
+@flow
+async def at_given_moments(folder):
+    pubs = [await isa_circuit(ghz_circuit(2), "{BLOCK}")]
+    (folder / f"ready-{{os.getpid()}}").touch()
+    while not (folder / "start").exists():
+        await asyncio.sleep(0.05)
+    start = float((folder / "start").read_text())
+    found = []
+    for number in range(3):
+        await asyncio.sleep(max(0.0, start + 3 * number - time.time()))
+        job = await submit_sampler_job_task(pubs, "{BLOCK}", 10 + number, cache_submit=True)
+        found.append(job["job_id"])
+    return found
+
+print(json.dumps(asyncio.run(at_given_moments(pathlib.Path(sys.argv[1])))))
+"""
 
 
 @dataclass(frozen=True)
@@ -141,13 +169,39 @@ def test_equal_flows_on_two_machines_at_the_same_time_are_one_job(laboratory: La
     assert second.storage()
 
 
+def test_submissions_at_the_same_moment_settle_on_one_job(laboratory: Laboratory, tmp_path: Path):
+    service, known = laboratory.service, {job.id for job in laboratory.service.jobs}
+    service.set_schedule(queued_seconds=float("inf"))
+    # Whoever searches before the other's job is there sends one too.
+    service.faults.delay(1.5, "submit", times=None)
+    machines = [
+        Machine.set_up(tmp_path / name, api_url=laboratory.api.url, service=service)
+        for name in ("one", "other")
+    ]
+    processes = [machine.start_python(AT_GIVEN_MOMENTS, str(tmp_path)) for machine in machines]
+    wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == 2, "both machines")
+    (tmp_path / "moment").write_text(str(time.time() + 1))
+    (tmp_path / "moment").rename(tmp_path / "start")
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    service.faults.clear()
+    found = [
+        next(json.loads(line) for line in output.splitlines() if line.startswith('["'))
+        for output in printed
+    ]
+    sent = [job for job in service.jobs if job.id not in known]
+    assert len(sent) > 3, "the machines did not meet"
+    assert found[0] == found[1]
+    assert laboratory.job_ids(without=known) == found[0]
+    assert sum(output.count("a duplicate of job") for output in printed) == len(sent) - 3
+
+
 def test_a_machine_finds_the_job_of_one_that_died(laboratory: Laboratory):
     known = {job.id for job in laboratory.service.jobs}
     laboratory.service.set_schedule(queued_seconds=float("inf"))
     lost = laboratory.start(shots=700)
     (job_id,) = wait_for(lambda: laboratory.job_ids(without=known), "the job")
     dead = laboratory.worker_of(lost)
-    kill_group(dead.process)
+    dead.machine.lose_power()
 
     again = laboratory.start(shots=700)
     wait_for(lambda: f"Reusing job {job_id}" in laboratory.api.logs(again), "the other machine")
