@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ class Worker:
 class Laboratory:
     """Two machines with a worker each, a Prefect server and the service."""
 
+    desk: Machine
     api: PrefectAPI
     service: RemoteEmulator
     workers: tuple[Worker, Worker]
@@ -150,23 +152,29 @@ def laboratory(database: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         desk.run(*documented("prefect work-pool create laboratory --type process"))
         desk.run(*documented(DEPLOY))
         with worker(first, "first") as one, worker(second, "second") as other:
-            yield Laboratory(PrefectAPI(server.url), service, (one, other))
+            yield Laboratory(desk, PrefectAPI(server.url), service, (one, other))
         assert not (folder / "server" / "prefect.db").exists()  # it was PostgreSQL
 
 
 def test_equal_flows_on_two_machines_at_the_same_time_are_one_job(laboratory: Laboratory):
-    runs = [laboratory.start(shots=500), laboratory.start(shots=500)]
+    runs = [laboratory.start(), laboratory.start()]
     rows = [laboratory.row_of(run_id) for run_id in runs]
     first, second = (laboratory.worker_of(run_id) for run_id in runs)
     assert first is not second
     assert rows[0] == rows[1]
     assert laboratory.job_ids(without=set()) == [rows[0]["job"]]
     counts = {key: value for key, value in rows[0].items() if key in {"000", "111"}}
-    assert sum(counts.values()) == 500  # the ideal GHZ state gives no other outcome
+    assert sum(counts.values()) == 1000  # the ideal GHZ state gives no other outcome
     assert set(counts) == {"000", "111"}
     # Each keeps what it knows in its own home: they met on the service alone.
     assert first.storage()
     assert second.storage()
+
+    # And once more, when the job has long been done.
+    asked = laboratory.desk.run(*documented("prefect deployment run experiment/on-any-machine"))
+    (again,) = re.findall(r"UUID: (\S+)", asked.stdout)
+    assert laboratory.row_of(again) == rows[0]
+    assert laboratory.job_ids(without=set()) == [rows[0]["job"]]
 
 
 def test_submissions_at_the_same_moment_settle_on_one_job(laboratory: Laboratory, tmp_path: Path):
