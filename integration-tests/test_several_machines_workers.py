@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
-from .environments import PrefectServer, kill_group
+from .environments import ROOT, PrefectServer, kill_group
 from .machines import (
     BLOCK,
+    PAGE,
     SAVE_BLOCK,
     Machine,
     PostgresMissingError,
@@ -154,6 +156,21 @@ def laboratory(database: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with worker(first, "first") as one, worker(second, "second") as other:
             yield Laboratory(desk, PrefectAPI(server.url), service, (one, other))
         assert not (folder / "server" / "prefect.db").exists()  # it was PostgreSQL
+
+
+@pytest.mark.parametrize(
+    ("example", "function"),
+    [("several_machines", "experiment"), ("readout_calibration", "readout_calibration")],
+)
+def test_the_page_shows_what_the_examples_do(example: str, function: str):
+    source = (ROOT / "docs" / "examples" / f"{example}.py").read_text()
+    (shown,) = [
+        ast.get_source_segment(source, node)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
+    ]
+    assert shown
+    assert shown in PAGE.read_text()
 
 
 def test_equal_flows_on_two_machines_at_the_same_time_are_one_job(laboratory: Laboratory):

@@ -17,7 +17,6 @@ from qcsc_prefect.integrations.qiskit import (
     submit_sampler_job_task,
 )
 
-# --8<-- [start:calibration]
 CLUSTER = DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 4})
 
 
@@ -42,8 +41,6 @@ def readout_calibration(
     outputs = fetch_qiskit_job_result_task.map(block, job_reference=jobs, cache_result=True)
     return [output["result"][0].data.meas.get_counts() for output in outputs.result()]
 
-
-# --8<-- [end:calibration]
 
 if __name__ == "__main__":  # Dask's worker processes import this file
     parser = argparse.ArgumentParser(description=__doc__)

@@ -38,7 +38,6 @@ async def isa_circuit(circuit: QuantumCircuit, block: str) -> QuantumCircuit:
     return generate_preset_pass_manager(backend=backend, seed_transpiler=7).run(circuit)
 
 
-# --8<-- [start:experiment]
 @flow
 async def experiment(block: str = "lab", shots: int = 1000) -> dict[str, int]:
     """Sample a GHZ state through the saved configuration `block`."""
@@ -49,6 +48,3 @@ async def experiment(block: str = "lab", shots: int = 1000) -> dict[str, int]:
     row = {"machine": socket.gethostname(), "job": job["job_id"], **counts}
     await acreate_table_artifact([row], key="experiment")
     return counts
-
-
-# --8<-- [end:experiment]
