@@ -24,7 +24,7 @@ from qcsc_prefect.integrations.qiskit.jobs.listing import (
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -66,25 +66,24 @@ class JobStatuses:
             self._created[job_id] = created
         return self._noted(client, raw)
 
-    def status_and_position(self, client: RuntimeClient, job_id: str) -> JobStatus:
-        """Ask where one job stands, and where in the queue; blocks.
+    def with_position(
+        self, client: RuntimeClient, statuses: Mapping[str, JobStatus]
+    ) -> dict[str, JobStatus]:
+        """Add the positions of those jobs that wait in the queue, where the service tells them.
 
         Args:
             client: The native client's connection to the instance.
-            job_id: The job.
+            statuses: Where the jobs stand; each that waits costs a request.
 
         Returns:
-            Where it stands; with its position in the queue, where the service tells it.
+            The same, with positions.
         """
-        status = self.status(client, job_id)
-        if status.state is not JobState.QUEUED or status.queue_position is not None:
-            return status
-        try:
-            metrics = client.job_metadata(job_id)
-        except (IBMError, RequestException):
-            return status  # the position is a courtesy
-        position = metrics.get("position_in_queue") if isinstance(metrics, dict) else None
-        return replace(status, queue_position=position if isinstance(position, int) else None)
+        return {
+            job_id: replace(status, queue_position=_position(client, job_id))
+            if status.state is JobState.QUEUED and status.queue_position is None
+            else status
+            for job_id, status in statuses.items()
+        }
 
     def statuses(self, client: RuntimeClient, job_ids: Sequence[str]) -> dict[str, JobStatus]:
         """Ask where several jobs stand; blocks.
@@ -114,3 +113,12 @@ class JobStatuses:
             lines = client.job_results(raw["id"]).strip().splitlines()
             status = replace(status, message=lines[-1] if lines else None)
         return status
+
+
+def _position(client: RuntimeClient, job_id: str) -> int | None:
+    try:
+        metrics = client.job_metadata(job_id)
+    except (IBMError, RequestException):
+        return None  # the position is a courtesy
+    position = metrics.get("position_in_queue") if isinstance(metrics, dict) else None
+    return position if isinstance(position, int) else None

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
 
-#: Up to this many jobs are asked for one by one, which also tells their place in the queue.
-ONE_BY_ONE = 3
+#: Up to so many jobs that are waited for together, their place in the queue is asked for, too.
+MOST_POSITIONS = 3
 #: Of jobs that a search does not show, so many are asked for one by one at the same look.
 AT_ONE_LOOK = 10
 
@@ -176,11 +176,14 @@ class RuntimeJobService:
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand: one search tells it of all that it shows."""
+        with_position = len(job_ids) <= MOST_POSITIONS
         listed: dict[str, JobStatus] = {}
-        if len(job_ids) > ONE_BY_ONE:
+        if len(job_ids) > 1:
             try:
                 listed = await self._ask(
-                    lambda service: self._listed.statuses(self._connection(service), job_ids),
+                    lambda service: self._listed_statuses(
+                        service, job_ids, with_position=with_position
+                    ),
                     doing=f"Asking how {len(job_ids)} jobs stand",
                 )
             except JobError as error:
@@ -188,14 +191,9 @@ class RuntimeJobService:
         # Some are too new or too old for the search to show; those left out now have their turn
         # at another look.
         others = [job_id for job_id in job_ids if job_id not in listed]
-        asked = (
-            others[:AT_ONE_LOOK]
-            if len(others) <= AT_ONE_LOOK
-            else random.sample(others, AT_ONE_LOOK)
-        )
-        alone = len(job_ids) <= ONE_BY_ONE
+        asked = random.sample(others, min(AT_ONE_LOOK, len(others)))
         answers = await asyncio.gather(
-            *(self._status_or_error(job_id, with_position=alone) for job_id in asked)
+            *(self._status_or_error(job_id, with_position=with_position) for job_id in asked)
         )
         return {**listed, **dict(zip(asked, answers, strict=True))}
 
@@ -257,14 +255,32 @@ class RuntimeJobService:
             seconds=self._limits.question if seconds is None else seconds,
         )
 
-    async def _status_or_error(self, job_id: str, *, with_position: bool) -> JobStatus | JobError:
-        ask = self._listed.status_and_position if with_position else self._listed.status
+    def _listed_statuses(
+        self,
+        service: QiskitRuntimeService,
+        job_ids: Sequence[str],
+        *,
+        with_position: bool,
+    ) -> dict[str, JobStatus]:
+        connection = self._connection(service)
+        found = self._listed.statuses(connection, job_ids)
+        return self._listed.with_position(connection, found) if with_position else found
+
+    async def _status_or_error(
+        self,
+        job_id: str,
+        *,
+        with_position: bool,
+    ) -> JobStatus | JobError:
+        def ask(service: QiskitRuntimeService) -> JobStatus:
+            connection = self._connection(service)
+            found = {job_id: self._listed.status(connection, job_id)}
+            return (self._listed.with_position(connection, found) if with_position else found)[
+                job_id
+            ]
+
         try:
-            return await self._ask(
-                lambda service: ask(self._connection(service), job_id),
-                doing="Reading the status of the job",
-                job_id=job_id,
-            )
+            return await self._ask(ask, doing="Reading the status of the job", job_id=job_id)
         except JobError as error:
             return error
 
