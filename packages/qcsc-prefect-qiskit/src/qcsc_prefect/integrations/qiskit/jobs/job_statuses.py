@@ -60,11 +60,7 @@ class JobStatuses:
         Returns:
             Where it stands.
         """
-        raw = read_job(client, job_id)
-        created = creation_time(raw)
-        if created is not None:
-            self._created[job_id] = created
-        return self._noted(client, raw)
+        return self._noted(client, read_job(client, job_id))
 
     def with_position(
         self, client: RuntimeClient, statuses: Mapping[str, JobStatus]
@@ -106,6 +102,9 @@ class JobStatuses:
 
     def _noted(self, client: RuntimeClient, raw: RawJob) -> JobStatus:
         status = status_of(raw)
+        created = creation_time(raw)
+        if created is not None:
+            self._created[raw["id"]] = created  # by the service's own clock from now on
         if status.state.is_final:
             self._created.pop(raw["id"], None)
         if status.state is JobState.ERROR and not status.message:
