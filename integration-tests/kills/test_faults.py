@@ -97,11 +97,12 @@ def selected() -> Iterator[tuple[str, Endpoint, str, int | None]]:
                 yield way, endpoint, fault, 1
                 yield way, endpoint, fault, None
             continue
-        # Every endpoint, and every fault but one that stalls the client for a minute.
+        # Every endpoint, with some of the faults.
         names = list(FAULTS)
         for number, endpoint in enumerate(endpoints):
             if endpoint is Endpoint.TOKEN:
-                chosen = ["closed", "401"]
+                # The client stalls for a minute over each failure of a token on the direct way.
+                chosen = ["delayed"] if way == "direct" else ["closed", "401"]
             elif endpoint is Endpoint.SUBMIT:
                 chosen = ["closed after", "504 after", "empty", "403"]
             elif way == "direct":
