@@ -200,7 +200,7 @@ for name in sorted(names):
     assert len(printed) == 3
     for line, name in zip(printed, ("QCSCEstimator", "QCSCPrimitive", "QCSCSampler"), strict=True):
         assert line.startswith(f"ImportError {name}")
-        assert "pip install qcsc-prefect-wrappers" in line
+        assert "pip install 'qcsc-prefect-wrappers>=0.4'" in line
 
 
 def test_a_mistake_inside_the_wrappers_is_not_taken_for_their_absence(

@@ -164,7 +164,7 @@ class QiskitRuntimeConfig(Block):
         except ImportError as error:
             raise QiskitRuntimeConfigError(
                 f"Backend {self.backend_name!r} needs qiskit-aer: "
-                "pip install 'qcsc-prefect-qiskit[aer]'."
+                "pip install 'qcsc-prefect-qiskit[aer]>=0.4'."
             ) from error
         except (QiskitError, RequestException, ValueError) as error:
             raise self._error(
