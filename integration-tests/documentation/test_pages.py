@@ -104,3 +104,12 @@ def test_nobody_is_told_to_install_another_project() -> None:
         if any(not found["bound"].startswith(">=0.4") for found in OURS.finditer(line))
     }
     assert unbound == {}
+
+
+def test_a_clone_is_installed_from_core_upwards() -> None:
+    """The pip that comes with Python 3.11 looks elsewhere for what stands further to the right."""
+    orders = [re.findall(r"\./packages/([\w-]+)", line) for _, line in installations()]
+    from_clone = [order for order in orders if order]
+    assert from_clone
+    upwards = ["qcsc-prefect-core", "qcsc-prefect-qiskit", "qcsc-prefect-wrappers"]
+    assert [order for order in from_clone if order != upwards] == []
