@@ -164,7 +164,7 @@ class RuntimeJobService:
             ),
             doing="Looking for a job of this input",
         )
-        return [listed_job(raw) for raw in reversed(found or [])]
+        return [listed_job(raw) for raw in reversed(found or []) if tag in raw.get("tags", (tag,))]
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
