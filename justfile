@@ -26,6 +26,10 @@ format:
 types:
     uv run mypy
 
+# Check what imports what
+layers:
+    uv run pytest integration-tests/test_layers.py -k "contract or imports or names"
+
 # Build the documentation into site/; a warning is an error
 docs:
     NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
