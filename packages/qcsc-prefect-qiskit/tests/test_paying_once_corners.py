@@ -273,3 +273,54 @@ async def test_a_task_that_is_cancelled_while_it_submits_names_the_job(
     [job] = emulated.jobs
     assert job.state == ("Cancelled" if cancel_job else "Queued")
     assert f"The submission of job {job.id} was cancelled" in caplog.text
+
+
+PRIVATE = {"environment": {"private": True}}
+
+
+async def test_two_fetches_of_one_private_result_at_once(prefect_home: Path, emulated, config):
+    reference = await submit(config, options=PRIVATE)
+    emulated.faults.delay(0.5, "result")
+    outputs = await asyncio.gather(
+        *(
+            fetch_qiskit_job_result_task(
+                job_reference=reference, runtime_config=config, cache_result=cache
+            )
+            for cache in (True, True, False, True)
+        )
+    )
+    assert [output["result"][0].data.meas.get_counts() for output in outputs] == [{"1": 10}] * 4
+    assert emulated.jobs[0].result_reads == 1
+
+
+async def test_a_private_result_is_kept_though_its_fetch_is_cancelled(
+    prefect_home: Path, emulated, config
+):
+    reference = await submit(config, options=PRIVATE)
+    emulated.faults.delay(1.0, "result", when="after")
+    fetching = asyncio.create_task(
+        fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
+    )
+    while not emulated.jobs[0].result_reads:
+        await asyncio.sleep(0.01)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    output = await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
+    assert output["result"][0].data.meas.get_counts() == {"1": 10}
+    assert emulated.jobs[0].result_reads == 1
+
+
+async def test_an_intent_that_cannot_be_read_is_heeded(
+    prefect_home: Path, emulated, config, caplog
+):
+    lost = await lose_the_answer(emulated, config)
+    [intent] = prefect_home.rglob("*-intent")
+    intent.unlink()
+    intent.mkdir()  # to read it fails, for root too
+    emulated.faults.hide_new_jobs(1.5)
+    with caplog.at_level(logging.WARNING):
+        found = await submit(config, visibility_delay=3)
+    assert found["job_id"] == lost
+    assert len(emulated.jobs) == 1
+    assert "An intent to submit may be outstanding" in caplog.text

@@ -16,6 +16,7 @@ from qcsc_prefect.core.errors import (
     JobCancelledError,
     JobFailedError,
     JobTimeLimitError,
+    ResultUnavailableError,
 )
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
@@ -178,7 +179,17 @@ async def _fetch(
         return await _fetch(replace(arguments, reference=kept), config, key)
     job_id = str(reference.job_id)
     _raise_unless_done(status, job_id, reference.backend_name)
-    fetched = await service.result(job_id)
+    try:
+        fetched = await service.result(job_id)
+    except ResultUnavailableError as error:
+        if error.retryable is not False:
+            raise
+        # A private one can be read once: whoever read it before may have recorded it.
+        recorded_under = key or await _record_key(reference, config)
+        recorded = recorded_under and await _kept_output(recorded_under, arguments)
+        if not recorded:
+            raise
+        return recorded
     output = _output(reference, fetched)
     metadata = await service.call(
         lambda: collect_job_metadata(

@@ -19,7 +19,7 @@ from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.errors import JobReferenceError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
+from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 
 if TYPE_CHECKING:
     from prefect.types import DateTime
@@ -106,7 +106,11 @@ class SubmissionLedger:
 
     async def content(self, key: str) -> dict[str, object] | None:
         """Return what a record holds, or None where there is none that can be used."""
-        content = await self._read(key)
+        try:
+            content = await self._read(key)
+        except StorageUnreadableError as error:
+            self._logger.warning("A record of an earlier submission is passed over: %s", error)
+            return None
         return cast("dict[str, object]", content) if isinstance(content, dict) else None
 
     async def write_content(
@@ -150,15 +154,24 @@ class SubmissionLedger:
         await self._write_intent(key, outstanding=False)
 
     async def outstanding_intent(self, key: str) -> SubmissionIntent | None:
-        """Return the intent whose jobs may not all be known, or None."""
-        content = await self._read(_intent_key(key))
+        """Return the intent whose jobs may not all be known, or None.
+
+        An intent that may be there and cannot be read is one: to heed it costs the visibility
+        delay, not to heed it may cost a job.
+        """
+        unknown = SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
+        try:
+            content = await self._read(_intent_key(key))
+        except StorageUnreadableError as error:
+            self._logger.warning("An intent to submit may be outstanding: %s", error)
+            return unknown
         if content is None:
             return None
         try:
             intent = msgspec.convert(content, SubmissionIntent, strict=False)
         except msgspec.ValidationError as error:
             self._logger.warning("An intent to submit cannot be read, and is heeded: %s", error)
-            return SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
+            return unknown
         return intent if intent.outstanding else None
 
     async def _write_intent(
