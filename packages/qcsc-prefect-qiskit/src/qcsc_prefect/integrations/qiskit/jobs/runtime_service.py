@@ -7,6 +7,7 @@ what it raises is translated into errors that carry facts and no credentials.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
-from qcsc_prefect.core.errors import JobError, SubmissionError
+from qcsc_prefect.core.errors import JobError, JobNotFoundError, SubmissionError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_submission_error
+from qcsc_prefect.integrations.qiskit.error_translation import (
+    translate_qiskit_error,
+    translate_qiskit_submission_error,
+)
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.job_statuses import JobStatuses
+from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
 from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     nothing_submitted,
@@ -27,13 +32,14 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
-from qcsc_prefect.integrations.qiskit.jobs.service import SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from qiskit_ibm_runtime import QiskitRuntimeService, RuntimeJobV2
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, RuntimeJobV2
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
         FetchedResult,
         JobRequest,
         JobStatus,
-        ListedJob,
     )
 
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
@@ -99,14 +104,18 @@ class RuntimeJobService:
         self.instance = found.crn
         self._crn = found.crn
         self._config = found.config
-        self._limits = limits or AnswerLimits()
+        self.limits = limits or AnswerLimits()
         # Native job objects by id, each with the service whose connections it uses.
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
+        self._late = LateSubmissions()
         self._listed = JobStatuses()
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
+        late = await self._late.answer(request, self.limits.submission)
+        if late is not None:
+            return late
         try:
             return await self._submit(request)
         except SubmissionError as error:
@@ -119,19 +128,26 @@ class RuntimeJobService:
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
         try:
-            made_by, submitted = await get_service_pool().call_backend(
+            return await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: (
-                    backend.service,
-                    submit_natively(backend, request, secrets=secrets),
-                ),
-                seconds=self._limits.submission,
+                lambda backend: self._submit_on(backend, request),
+                seconds=self.limits.submission,
+                left_behind=lambda answer: self._late.leave(request, answer),
             )
         except SubmissionError:
             raise
         except JobError as error:
             raise nothing_submitted(error, request.backend_name) from None
+        except NotBegunError as error:
+            reason = translate_qiskit_error(
+                error,
+                job_id=None,
+                backend_name=request.backend_name,
+                doing=f"Submitting a {request.primitive} job",
+                secrets=secrets,
+            )
+            raise nothing_submitted(reason, request.backend_name) from None
         except TimeoutError as error:
             raise translate_qiskit_submission_error(
                 error,
@@ -139,8 +155,11 @@ class RuntimeJobService:
                 doing=f"Submitting a {request.primitive} job",
                 secrets=secrets,
             ) from None
+
+    def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
+        submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
         job_id = submitted.job.job_id()
-        self._native_jobs[job_id] = (made_by, submitted.job)
+        self._native_jobs[job_id] = (backend.service, submitted.job)
         self._listed.note_submission(job_id)
         return SubmittedJob(
             job_id,
@@ -164,7 +183,31 @@ class RuntimeJobService:
             ),
             doing="Looking for a job of this input",
         )
-        return [listed_job(raw) for raw in reversed(found or [])]
+        listed = [listed_job(raw) for raw in reversed(found or [])]
+        late = self._late.listed(tag)
+        if late is None:
+            return listed
+        if any(job.job_id == late.job_id for job in listed):
+            self._late.forget(tag)
+        elif created_after is None or late.submitted_at >= created_after:
+            listed += await self._not_shown_yet(late, tag)
+        return listed
+
+    async def _not_shown_yet(self, late: SubmittedJob, tag: str) -> list[ListedJob]:
+        try:
+            status = await self.status(late.job_id)
+        except JobNotFoundError:
+            self._late.forget(tag)
+            return []
+        return [
+            ListedJob(
+                late.job_id,
+                late.backend_name,
+                status.state,
+                late.submitted_at,
+                session_id=late.session_id,
+            )
+        ]
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
@@ -207,7 +250,7 @@ class RuntimeJobService:
                 lambda _: download_result(native_job),
                 doing="Fetching the result of the job",
                 job_id=job_id,
-                seconds=self._limits.result,
+                seconds=self.limits.result,
             )
             if native_job.private:
                 # It can be downloaded once: whatever happens from here on must not lose it.
@@ -252,7 +295,7 @@ class RuntimeJobService:
             question,
             doing=doing,
             job_id=job_id,
-            seconds=self._limits.question if seconds is None else seconds,
+            seconds=self.limits.question if seconds is None else seconds,
         )
 
     def _listed_statuses(
@@ -313,3 +356,14 @@ def _cancel(native_job: RuntimeJobV2) -> None:
         native_job.cancel()
     except RuntimeInvalidStateError:
         raise _AlreadyEndedError from None
+
+
+def _start_anew_in_child() -> None:
+    # The threads that would answer the parent's submissions do not exist here.
+    global _services_lock  # noqa: PLW0603
+    _services_lock = threading.Lock()
+    _services.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -67,6 +67,7 @@ class JobRequest:
         tags: Tags under which the service is to list the job.
         implementation: Which of the client's implementations of the primitive.
         group: The batch or session that the job belongs to; None for a job by itself.
+        input_tag: That of the tags which names the input, where it is to be submitted once.
     """
 
     primitive: PrimitiveName
@@ -78,6 +79,7 @@ class JobRequest:
     tags: tuple[str, ...] = ()
     implementation: PrimitiveImplementation = "classic"
     group: ExecutionGroup | None = None
+    input_tag: str | None = None
 
     @property
     def program(self) -> str:

@@ -29,6 +29,7 @@ from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from concurrent.futures import Future
 
     from pydantic import SecretStr
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
@@ -192,6 +193,7 @@ class ServicePool:
         function: Callable[[IBMBackend], T],
         *,
         seconds: float | None = None,
+        left_behind: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call a function with a backend in a thread, once, whatever comes of it.
 
@@ -200,6 +202,7 @@ class ServicePool:
             name: Name of the backend.
             function: What to call; it gets the native backend and may block.
             seconds: How long to wait for it; None for the pool's own limit.
+            left_behind: Told of a call that goes on when nobody waits for it any more.
 
         Returns:
             What the function returned; what it raised is raised here.
@@ -207,13 +210,14 @@ class ServicePool:
         Raises:
             QiskitRuntimeConfigError: If the service cannot be made, or has no such backend.
             JobError: If the service could not be asked for the backend.
-            TimeoutError: If the service does not answer.
+            NotBegunError: If the time is over before the function was called; it never will be.
+            TimeoutError: If the function does not end in time; it goes on.
         """
         backend = await self.backend(config, name)
         threads = self._pooled(config).threads
         limit = self._answer_seconds if seconds is None else seconds
         try:
-            return await threads.call(function, backend, seconds=limit)
+            return await threads.call(function, backend, seconds=limit, left_behind=left_behind)
         except TimeoutError:
             self.discard(config, backend.service)
             raise
