@@ -168,6 +168,36 @@ async def test_tokens_keep_configurations_apart(
     assert emulated.token not in repr(vars(pool))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "other"),
+    [
+        ("plans_preference", ["open"], ["premium"]),
+        ("region", "us-east", "eu-de"),
+        ("verify", True, False),
+        ("private_endpoint", True, None),
+        ("proxies", {"urls": {"https": "http://a:x@host"}}, {"urls": {"https": "http://a:y@host"}}),
+    ],
+)
+def test_whatever_a_service_is_made_from_keeps_configurations_apart(
+    pool: ServicePool, field: str, value: object, other: object
+) -> None:
+    key, same, another = (
+        pool.key(QiskitRuntimeConfig(**{"token": "secret", field: given}))
+        for given in (value, value, other)
+    )
+    assert key == same
+    assert key != another
+    assert "secret" not in repr(key)
+    assert "host" not in repr(key)
+
+
+async def test_the_backend_and_the_mode_of_jobs_do_not_need_another_service(
+    config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    for change in ({"backend_name": "another"}, {"mode": "batch"}, {"primitives": "classic"}):
+        assert pool.key(config.model_copy(update=change)) == pool.key(config)
+
+
 async def test_a_refused_service_is_renewed_once_for_all(
     emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
 ) -> None:

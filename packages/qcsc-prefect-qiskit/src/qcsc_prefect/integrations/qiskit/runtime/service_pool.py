@@ -12,7 +12,6 @@ pool.
 from __future__ import annotations
 
 import functools
-import hmac
 import os
 import secrets
 import threading
@@ -28,10 +27,9 @@ from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThread
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable
     from concurrent.futures import Future
 
-    from pydantic import SecretStr
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
 __all__ = ["ANSWER_SECONDS", "BACKEND_LIFETIME", "ServiceConfig", "ServicePool", "get_service_pool"]
@@ -51,12 +49,8 @@ ANSWER_SECONDS = 180.0
 class ServiceConfig(Protocol):
     """What the pool needs of a configuration; `QiskitRuntimeConfig` is one."""
 
-    @property
-    def token(self) -> SecretStr | None:
-        """API key of the account, where the configuration holds one."""
-
-    def identity(self) -> Mapping[str, str | None]:
-        """Say which account and service the configuration leads to, without the token."""
+    def service_fingerprint(self, key: bytes) -> bytes:
+        """Return what two configurations have in common if their services would be alike."""
 
     def get_service(self) -> QiskitRuntimeService:
         """Create the native service; blocks."""
@@ -102,7 +96,7 @@ class ServicePool:
         self._answer_seconds = answer_seconds
         self._services: dict[Hashable, _PooledService] = {}
         self._lock = threading.Lock()
-        # Tells configurations with different tokens apart without keeping any token as a key.
+        # Tells configurations with different credentials apart without keeping any as a key.
         self._fingerprint_key = secrets.token_bytes(32)
 
     async def service(self, config: ServiceConfig) -> QiskitRuntimeService:
@@ -337,9 +331,7 @@ class ServicePool:
 
         Meaningful in this process only; no token can be found from it.
         """
-        token = config.token.get_secret_value() if config.token else ""
-        fingerprint = hmac.digest(self._fingerprint_key, token.encode(), "sha256")
-        return (tuple(sorted(config.identity().items())), fingerprint)
+        return config.service_fingerprint(self._fingerprint_key)
 
 
 def _holds(pooled: _PooledService, service: QiskitRuntimeService) -> bool:
