@@ -16,8 +16,9 @@ from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.runtime import service_pool
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import CALLS_AT_ONCE
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
@@ -156,3 +157,18 @@ async def test_what_never_got_its_turn_is_never_sent(prefect_home: Path, emulate
         await asyncio.sleep(0.1)
     await asyncio.sleep(0.5)
     assert emulated.count("submit") == len(emulated.jobs) == CALLS_AT_ONCE
+
+
+async def test_a_backend_that_cannot_be_read_in_time_leaves_no_doubt(
+    prefect_home: Path, emulated, found, monkeypatch
+):
+    pool = ServicePool(answer_seconds=2.0)
+    monkeypatch.setattr(service_pool, "_pool", pool)
+    await pool.service(found.config)
+    emulated.faults.delay(60, "configuration", times=1)
+    with pytest.raises(SubmissionError, match="No job was submitted") as caught:
+        await RuntimeJobService(found).submit(request())
+    assert not isinstance(caught.value, SubmissionUncertainError)
+    assert caught.value.retryable is True
+    await RuntimeJobService(found).submit(request())
+    assert len(emulated.jobs) == 1

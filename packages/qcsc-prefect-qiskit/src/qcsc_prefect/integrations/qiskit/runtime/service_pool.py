@@ -18,12 +18,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
     load_backend,
     why_not_found,
 )
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
 
 if TYPE_CHECKING:
@@ -141,8 +140,8 @@ class ServicePool:
         try:
             return await self._backend_of(config, again, name)
         except QiskitBackendNotFoundError:
-            service = await self._made(config, again)
-            raise await run_blocking(why_not_found, service, name) from None
+            why = functools.partial(why_not_found, name=name, lookup=again.lookup)
+            raise await self._call(config, again, why, None) from None
 
     async def call(
         self,
@@ -207,7 +206,10 @@ class ServicePool:
             NotBegunError: If the time is over before the function was called; it never will be.
             TimeoutError: If the function does not end in time; it goes on.
         """
-        backend = await self.backend(config, name)
+        try:
+            backend = await self.backend(config, name)
+        except TimeoutError as error:
+            raise NotBegunError(str(error)) from None
         threads = self._pooled(config).threads
         limit = self._answer_seconds if seconds is None else seconds
         try:
@@ -323,7 +325,8 @@ class ServicePool:
         try:
             return await wanted.wait(self._answer_seconds)
         except TimeoutError:
-            forget()
+            # Its thread may hang for ever, and holds the lock of all lookups.
+            self._forget(self.key(config), pooled)
         raise TimeoutError(f"backend {name} could not be read for {self._answer_seconds:g} s")
 
     def key(self, config: ServiceConfig) -> Hashable:
