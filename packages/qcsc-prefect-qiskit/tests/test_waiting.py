@@ -30,8 +30,8 @@ from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
+from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
+from qcsc_prefect.integrations.qiskit.waiting import JobWatcher, WaitLimits, wait_for_job
 
 
 @pytest.fixture
@@ -178,6 +178,162 @@ async def test_a_service_that_never_answers_is_an_outage(prefect_home: Path, emu
     emulated.faults.clear()
     emulated.release_jobs()
     assert (await wait_for_job(service, job_id, WaitLimits(), nothing)).state is JobState.DONE
+
+
+async def test_a_search_that_is_refused_leaves_asking_for_each_job(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(running_seconds=1.5)
+    job_ids = [await submit(config) for _ in range(3)]
+    emulated.faults.answer("search", status=403, times=None)
+    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    statuses = await asyncio.wait_for(asyncio.gather(*waits), 30)
+    assert {status.state for status in statuses} == {JobState.DONE}
+
+
+def running(job_id: str, **more: object) -> dict:
+    return {"id": job_id, "state": {"status": "Running"}, **more}
+
+
+ODD_JOBS = {
+    "null": lambda job_id: None,
+    "text": lambda job_id: job_id,
+    "no id": lambda job_id: {"state": {"status": "Running"}},
+    "no state": lambda job_id: {"id": job_id},
+    "null state": lambda job_id: {"id": job_id, "state": None},
+    "state in a word": lambda job_id: {"id": job_id, "state": "Running"},
+    "number for a state": lambda job_id: {"id": job_id, "state": {"status": 5}},
+    "odd time": lambda job_id: running(job_id, created="yesterday"),
+    "odd number of a time": lambda job_id: running(job_id, created=5),
+    "odd place in the queue": lambda job_id: running(job_id, position=[1]),
+    "odd session": lambda job_id: running(job_id, program=None, session_id=5),
+}
+
+
+async def until_answered(emulated: EmulatedService) -> None:
+    """Wait until every injected fault has met its request."""
+    async with asyncio.timeout(30):
+        while emulated.faults.pending:
+            await asyncio.sleep(0.05)
+
+
+#: Looks one after the other, without slowing down.
+AT_ONCE = WaitLimits(first_pause=0.05, growth=0.0)
+
+
+async def test_an_odd_answer_for_one_job_ends_no_wait(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    for odd in ODD_JOBS.values():
+        body = {"jobs": [running(job_ids[0]), odd(job_ids[1])], "count": 2}
+        emulated.faults.replace_body("search", body)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+    ]
+    await until_answered(emulated)
+    assert not any(wait.done() for wait in waits)
+    emulated.release_jobs()
+    assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
+
+
+async def test_an_odd_answer_for_a_job_alone_is_an_outage(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    for odd in ODD_JOBS.values():
+        emulated.faults.replace_body("job", odd(job_id))
+    status = await wait_for_job(service, job_id, AT_ONCE, nothing)
+    assert status.state is JobState.DONE
+    assert emulated.faults.pending == ()
+
+
+async def test_an_odd_answer_to_a_search_is_an_outage(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    bodies = (None, [], "jobs", {"jobs": None}, {"jobs": [], "count": "two"})
+    for body in bodies:
+        emulated.faults.replace_body("search", body)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+    ]
+    await until_answered(emulated)
+    assert emulated.count("job") == 2, "before the search was possible, and never because it failed"
+    assert not any(wait.done() for wait in waits)
+    emulated.release_jobs()
+    assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
+
+
+async def test_an_odd_answer_for_ever_is_an_error_of_that_job(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    emulated.faults.replace_body("job", {"id": job_id, "state": None}, times=None)
+    with pytest.raises(JobError, match=f"Asking for job {job_id} failed") as caught:
+        await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=0.5), nothing), 20)
+    assert caught.value.retryable is True
+
+
+@pytest.mark.parametrize("status", [403, 429])
+async def test_a_reason_that_cannot_be_read_ends_no_other_wait(
+    prefect_home: Path, emulated, config, service, status: int
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    going_on = await submit(config)
+    emulated.set_schedule()
+    emulated.faults.plan_ends([JobEnd("Failed")])
+    failed = await submit(config)
+    emulated.faults.answer("result", status=status, times=3)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, WaitLimits(), nothing))
+        for job_id in (going_on, failed)
+    ]
+    assert (await asyncio.wait_for(waits[1], 20)).state is JobState.ERROR
+    assert not waits[0].done()
+    emulated.release_jobs()
+    assert (await waits[0]).state is JobState.DONE
+
+
+async def test_an_account_that_leads_nowhere_any_more_ends_each_wait_with_its_own_error(
+    prefect_home: Path, emulated, tmp_path: Path, monkeypatch
+):
+    for name in emulated.environment:
+        monkeypatch.delenv(name)
+    file = emulated.account_file(tmp_path / "accounts.json")
+    config = QiskitRuntimeConfig(
+        account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila"
+    )
+    service = RuntimeJobService(ConfiguredInstance(emulated.instance, config))
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    emulated.faults.answer("instances", status=403, times=None)
+    emulated.revoke_access_tokens()
+    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
+    for error in errors:
+        assert isinstance(error, JobError)
+        assert (error.retryable, error.status) == (False, 403)
+
+
+async def test_nobody_waits_for_a_poller_that_has_ended(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    watcher = JobWatcher(service)
+
+    def stumble(status: JobStatus, waited: float) -> None:
+        raise ZeroDivisionError
+
+    waits = [
+        watcher.wait(job_id, WaitLimits(), on_change)
+        for job_id, on_change in zip(job_ids, (nothing, stumble), strict=True)
+    ]
+    errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
+    assert [type(error) for error in errors] == [ZeroDivisionError, ZeroDivisionError]
 
 
 async def test_revoked_access_is_renewed_while_waiting(

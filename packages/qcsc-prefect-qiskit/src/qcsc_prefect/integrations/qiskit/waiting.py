@@ -159,6 +159,7 @@ class JobWatcher:
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-poller")
+            self._poller.add_done_callback(self._end_waits)
         self._wake.set()
         try:
             return await done
@@ -166,21 +167,22 @@ class JobWatcher:
             self._waited_for.discard(waited_for)
 
     async def _poll(self) -> None:
-        try:
-            while self._waited_for:
-                self._wake.clear()
-                now = time.monotonic()
-                next_due = min(waited_for.due for waited_for in self._waited_for)
-                if next_due > now:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), next_due - now)
-                else:
-                    await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
-        except Exception as error:  # noqa: BLE001 - it belongs to those who wait
-            # Whoever waits must not wait for a poller that is gone.
-            for waited_for in self._waited_for:
-                if not waited_for.done.done():
-                    waited_for.done.set_exception(error)
+        while self._waited_for:
+            self._wake.clear()
+            now = time.monotonic()
+            next_due = min(waited_for.due for waited_for in self._waited_for)
+            if next_due > now:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), next_due - now)
+            else:
+                await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
+
+    def _end_waits(self, poller: asyncio.Task[None]) -> None:
+        """Let nobody wait for a poller that has ended by a mistake in this package."""
+        error = None if poller.cancelled() else poller.exception()
+        for waited_for in self._waited_for:
+            if error is not None and not waited_for.done.done():
+                waited_for.done.set_exception(error)
 
     async def _look(self, jobs: list[_WaitedFor]) -> None:
         by_id = {waited_for.job_id for waited_for in jobs}

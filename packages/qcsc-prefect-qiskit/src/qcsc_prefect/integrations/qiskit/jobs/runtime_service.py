@@ -22,6 +22,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.job_statuses import JobStatuses
 from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
@@ -222,15 +223,17 @@ class RuntimeJobService:
         with_position = len(job_ids) <= MOST_POSITIONS
         listed: dict[str, JobStatus] = {}
         if len(job_ids) > 1:
-            try:
-                listed = await self._ask(
-                    lambda service: self._listed_statuses(
-                        service, job_ids, with_position=with_position
-                    ),
-                    doing=f"Asking how {len(job_ids)} jobs stand",
-                )
-            except JobError as error:
-                return dict.fromkeys(job_ids, error)
+            found = await self._answer_or_error(
+                lambda service: self._listed_statuses(
+                    service, job_ids, with_position=with_position
+                ),
+                doing=f"Asking how {len(job_ids)} jobs stand",
+            )
+            if not isinstance(found, JobError):
+                listed = found
+            elif found.retryable is not False or found.status == _UNAUTHORIZED:
+                return dict.fromkeys(job_ids, found)
+            # Else this account may not search; it may still see its jobs.
         # Some are too new or too old for the search to show; those left out now have their turn
         # at another look.
         others = [job_id for job_id in job_ids if job_id not in listed]
@@ -322,10 +325,30 @@ class RuntimeJobService:
                 job_id
             ]
 
+        return await self._answer_or_error(
+            ask, doing="Reading the status of the job", job_id=job_id
+        )
+
+    async def _answer_or_error(
+        self,
+        question: Callable[[QiskitRuntimeService], T],
+        *,
+        doing: str,
+        job_id: str | None = None,
+    ) -> T | JobError:
         try:
-            return await self._ask(ask, doing="Reading the status of the job", job_id=job_id)
+            return await self._ask(question, doing=doing, job_id=job_id)
         except JobError as error:
             return error
+        except QiskitRuntimeConfigError as error:
+            # The service had to be made anew, and the account leads to none any more.
+            return translate_qiskit_error(
+                error,
+                job_id=job_id,
+                backend_name=self._config.backend_name,
+                doing=doing,
+                secrets=secrets_of(self._config),
+            )
 
     def _connection(self, service: QiskitRuntimeService) -> RuntimeClient:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001

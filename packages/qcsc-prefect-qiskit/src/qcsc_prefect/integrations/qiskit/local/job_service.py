@@ -6,7 +6,12 @@ import functools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from qcsc_prefect.core.errors import JobError, JobNotFoundError, ResultUnavailableError
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobNotFoundError,
+    RecordError,
+    ResultUnavailableError,
+)
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import (
     FetchedResult,
@@ -154,6 +159,12 @@ class LocalJobService:
             return self._status(job_id)
         except JobError as error:
             return error
+        except (RecordError, OSError) as error:
+            return JobError(
+                f"Local job {job_id} cannot be waited for: {error}. Submit it again.",
+                job_id=job_id,
+                retryable=False,
+            )
 
     def _result(self, job_id: str) -> FetchedResult:
         job = self._store.job(job_id)
