@@ -154,6 +154,28 @@ async def test_an_outage_is_waited_out(prefect_home: Path, emulated, config, ser
     assert emulated.faults.pending == ()
 
 
+async def test_no_look_comes_before_the_service_asks_for_it(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    emulated.faults.answer("job", status=408, retry_after=2)
+    await wait_for_job(service, job_id, AT_ONCE, nothing)
+    asked = [record.time for record in emulated.requests if record.endpoint == "job"]
+    assert (asked[1] - asked[0]).total_seconds() >= 2
+
+
+async def test_a_request_that_the_client_puts_off_for_long_does_not_end_the_wait(
+    prefect_home: Path, emulated, config
+):
+    job_id = await submit(config)
+    service = RuntimeJobService(
+        ConfiguredInstance(emulated.instance, config), AnswerLimits(question=1.0)
+    )
+    emulated.faults.answer("job", status=429, retry_after=20)  # for which the client sleeps
+    status = await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(), nothing), 15)
+    assert status.state is JobState.DONE
+
+
 async def test_an_outage_without_end_is_an_error_with_its_facts(
     prefect_home: Path, emulated, config, service
 ):
