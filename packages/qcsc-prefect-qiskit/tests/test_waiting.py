@@ -85,6 +85,47 @@ async def test_each_change_is_told_once_with_the_position_in_the_queue(
     assert len({(status.state, status.queue_position) for status in told}) == len(told)
 
 
+async def test_of_many_jobs_each_is_told_once_with_its_position(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(14)]
+    told: dict[str, list[JobStatus]] = {job_id: [] for job_id in job_ids}
+    waits = [
+        asyncio.create_task(
+            wait_for_job(
+                service,
+                job_id,
+                WaitLimits(first_pause=0.3),
+                lambda status, _, job_id=job_id: told[job_id].append(status),
+            )
+        )
+        for job_id in job_ids
+    ]
+    async with asyncio.timeout(30):
+        while not all(told.values()):
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(2)
+    for position, job_id in enumerate(job_ids, start=1):
+        assert [(status.state, status.queue_position) for status in told[job_id]] == [
+            (JobState.QUEUED, position)
+        ]
+    # One request for each, but for the first ones, which were looked at before the others came.
+    assert emulated.count("metrics") <= len(job_ids) + 6
+    emulated.release_jobs()
+    await asyncio.gather(*waits)
+
+
+async def test_jobs_that_do_not_queue_are_asked_for_no_position(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(running_seconds=1)
+    job_ids = [await submit(config) for _ in range(5)]
+    waits = [wait_for_job(service, job_id, AT_ONCE, nothing) for job_id in job_ids]
+    await asyncio.gather(*waits)
+    assert emulated.count("metrics") == 0
+
+
 async def test_a_state_change_is_one_line_in_the_log(prefect_home: Path, emulated, config, caplog):
     emulated.set_schedule(queued_seconds=1, running_seconds=1)
     job_id = await submit(config)
@@ -100,14 +141,19 @@ async def test_fifty_jobs_wait_on_the_requests_of_one(
 ):
     emulated.set_schedule(queued_seconds=math.inf)
     job_ids = await asyncio.gather(*(submit(config) for _ in range(50)))
+    began = time.monotonic()
     waits = [
         asyncio.create_task(wait_for_job(service, job_id, WaitLimits(first_pause=0.3), nothing))
         for job_id in job_ids
     ]
     await asyncio.sleep(3)  # a service that has seen none of the jobs asks for each of them once
+    # They are asked for their places in the queue one after the other, two a second.
+    asked, seconds = emulated.count("metrics"), time.monotonic() - began
+    assert 10 <= asked <= 10 + 2 * seconds
     emulated.clear_requests()
     await asyncio.sleep(3)
-    assert emulated.count() <= 10
+    assert emulated.count() - emulated.count("metrics") <= 10
+    assert emulated.count() <= 3 * 5
     emulated.release_jobs()
     assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
 

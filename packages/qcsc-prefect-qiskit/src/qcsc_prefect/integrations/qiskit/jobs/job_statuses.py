@@ -25,7 +25,7 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -62,25 +62,6 @@ class JobStatuses:
             Where it stands.
         """
         return self._noted(client, read_job(client, job_id))
-
-    def with_position(
-        self, client: RuntimeClient, statuses: Mapping[str, JobStatus]
-    ) -> dict[str, JobStatus]:
-        """Add the positions of those jobs that wait in the queue, where the service tells them.
-
-        Args:
-            client: The native client's connection to the instance.
-            statuses: Where the jobs stand; each that waits costs a request.
-
-        Returns:
-            The same, with positions.
-        """
-        return {
-            job_id: replace(status, queue_position=_position(client, job_id))
-            if status.state is JobState.QUEUED and status.queue_position is None
-            else status
-            for job_id, status in statuses.items()
-        }
 
     def statuses(self, client: RuntimeClient, job_ids: Sequence[str]) -> dict[str, JobStatus]:
         """Ask where several jobs stand; blocks.
@@ -128,12 +109,3 @@ def _last_words(client: RuntimeClient, job_id: str) -> str | None:
             raise
         return None
     return lines[-1] if lines else None
-
-
-def _position(client: RuntimeClient, job_id: str) -> int | None:
-    try:
-        metrics = client.job_metadata(job_id)
-    except CLIENT_ERRORS:
-        return None  # the position is a courtesy
-    position = metrics.get("position_in_queue") if isinstance(metrics, dict) else None
-    return position if isinstance(position, int) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,9 +21,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
-from qcsc_prefect.integrations.qiskit.jobs.job_statuses import JobStatuses
 from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
 from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
@@ -34,6 +31,7 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
@@ -51,11 +49,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
-
-#: Up to so many jobs that are waited for together, their place in the queue is asked for, too.
-MOST_POSITIONS = 3
-#: Of jobs that a search does not show, so many are asked for one by one at the same look.
-AT_ONE_LOOK = 10
 
 _UNAUTHORIZED = 401
 
@@ -109,7 +102,7 @@ class RuntimeJobService:
         # Native job objects by id, each with the service whose connections it uses.
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
         self._late = LateSubmissions()
-        self._listed = JobStatuses()
+        self._asked = StatusQuestions(found)
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
@@ -161,7 +154,7 @@ class RuntimeJobService:
         submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
         job_id = submitted.job.job_id()
         self._native_jobs[job_id] = (backend.service, submitted.job)
-        self._listed.note_submission(job_id)
+        self._asked.note_submission(job_id)
         return SubmittedJob(
             job_id,
             request.backend_name,
@@ -212,36 +205,11 @@ class RuntimeJobService:
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
-        return await self._ask(
-            lambda service: self._listed.status(self._connection(service), job_id),
-            doing="Reading the status of the job",
-            job_id=job_id,
-        )
+        return await self._asked.status(job_id, seconds=self.limits.question)
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand: one search tells it of all that it shows."""
-        with_position = len(job_ids) <= MOST_POSITIONS
-        listed: dict[str, JobStatus] = {}
-        if len(job_ids) > 1:
-            found = await self._answer_or_error(
-                lambda service: self._listed_statuses(
-                    service, job_ids, with_position=with_position
-                ),
-                doing=f"Asking how {len(job_ids)} jobs stand",
-            )
-            if not isinstance(found, JobError):
-                listed = found
-            elif found.retryable is not False or found.status == _UNAUTHORIZED:
-                return dict.fromkeys(job_ids, found)
-            # Else this account may not search; it may still see its jobs.
-        # Some are too new or too old for the search to show; those left out now have their turn
-        # at another look.
-        others = [job_id for job_id in job_ids if job_id not in listed]
-        asked = random.sample(others, min(AT_ONE_LOOK, len(others)))
-        answers = await asyncio.gather(
-            *(self._status_or_error(job_id, with_position=with_position) for job_id in asked)
-        )
-        return {**listed, **dict(zip(asked, answers, strict=True))}
+        return await self._asked.statuses(job_ids, seconds=self.limits.question)
 
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
@@ -300,55 +268,6 @@ class RuntimeJobService:
             job_id=job_id,
             seconds=self.limits.question if seconds is None else seconds,
         )
-
-    def _listed_statuses(
-        self,
-        service: QiskitRuntimeService,
-        job_ids: Sequence[str],
-        *,
-        with_position: bool,
-    ) -> dict[str, JobStatus]:
-        connection = self._connection(service)
-        found = self._listed.statuses(connection, job_ids)
-        return self._listed.with_position(connection, found) if with_position else found
-
-    async def _status_or_error(
-        self,
-        job_id: str,
-        *,
-        with_position: bool,
-    ) -> JobStatus | JobError:
-        def ask(service: QiskitRuntimeService) -> JobStatus:
-            connection = self._connection(service)
-            found = {job_id: self._listed.status(connection, job_id)}
-            return (self._listed.with_position(connection, found) if with_position else found)[
-                job_id
-            ]
-
-        return await self._answer_or_error(
-            ask, doing="Reading the status of the job", job_id=job_id
-        )
-
-    async def _answer_or_error(
-        self,
-        question: Callable[[QiskitRuntimeService], T],
-        *,
-        doing: str,
-        job_id: str | None = None,
-    ) -> T | JobError:
-        try:
-            return await self._ask(question, doing=doing, job_id=job_id)
-        except JobError as error:
-            return error
-        except QiskitRuntimeConfigError as error:
-            # The service had to be made anew, and the account leads to none any more.
-            return translate_qiskit_error(
-                error,
-                job_id=job_id,
-                backend_name=self._config.backend_name,
-                doing=doing,
-                secrets=secrets_of(self._config),
-            )
 
     def _connection(self, service: QiskitRuntimeService) -> RuntimeClient:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
