@@ -24,6 +24,7 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
+    fetching,
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
@@ -435,6 +436,41 @@ async def test_max_wait_leaves_the_job_alone(prefect_home: Path, emulated, confi
     assert emulated.jobs[0].state == "Queued"
     emulated.release_jobs()
     await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=30)
+
+
+async def test_max_wait_bounds_the_download_too(prefect_home: Path, emulated, config, monkeypatch):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 1.0)
+    job_id = await submit(config)
+    emulated.faults.delay(60, "result")
+    with pytest.raises(
+        JobError, match=f"Fetching the result.*{job_id}.*has not answered"
+    ) as caught:
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2), 30
+        )
+    assert caught.value.retryable is True
+    emulated.faults.clear()
+    # However short the wait, a download has its time.
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 30.0)
+    emulated.faults.delay(2.5, "result")
+    await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2)
+
+
+async def test_the_download_that_cannot_be_repeated_is_not_cut_short(
+    prefect_home: Path, emulated, config, monkeypatch
+):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 1.0)
+    reference = await submit_sampler_job_task(
+        [circuit()],
+        shots=10,
+        runtime_config=config,
+        options={"environment": {"private": True}},
+    )
+    emulated.faults.delay(2.5, "result")
+    output = await fetch_qiskit_job_result_task(
+        job_reference=reference, runtime_config=config, max_wait=2
+    )
+    assert output["result"][0].data.meas.get_counts() == {"1": 10}
 
 
 @pytest.mark.parametrize("cancel_job", [False, True])

@@ -211,17 +211,19 @@ class RuntimeJobService:
         """Ask once where several jobs stand: one search tells it of all that it shows."""
         return await self._asked.statuses(job_ids, seconds=self.limits.question)
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done."""
         native_job = await self._native_job(job_id)
         kept = PrivateResults.current(self._crn)
         text = await kept.read(job_id) if native_job.private else None
         if text is None:
+            limit = self.limits.result
             text = await self._ask(
                 lambda _: download_result(native_job),
                 doing="Fetching the result of the job",
                 job_id=job_id,
-                seconds=self.limits.result,
+                # What is handed out once would be lost with a download that is given up.
+                seconds=limit if seconds is None or native_job.private else min(seconds, limit),
             )
             if native_job.private:
                 # It can be downloaded once: whatever happens from here on must not lose it.

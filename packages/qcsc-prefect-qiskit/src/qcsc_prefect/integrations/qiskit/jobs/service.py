@@ -212,8 +212,13 @@ class JobService(Protocol):
             then nothing was learned about it this time.
         """
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done.
+
+        Args:
+            job_id: The job.
+            seconds: How long the download may take, unless it is one that cannot be repeated; None
+                for the service's own limit.
 
         Raises:
             JobNotFoundError: If the service does not know the job.

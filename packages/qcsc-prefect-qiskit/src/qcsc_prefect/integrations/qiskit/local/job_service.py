@@ -88,7 +88,7 @@ class LocalJobService:
             lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
         )
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:  # noqa: ARG002 - a file is read at once
         """Read the result of a job that is done."""
         return await run_blocking(self._result, job_id)
 
