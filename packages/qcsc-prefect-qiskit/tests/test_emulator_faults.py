@@ -182,6 +182,12 @@ def test_a_damaged_body_is_a_bare_decoding_error(scene, call) -> None:
         assert scene.emulator.count(endpoint) == 1
 
 
+def test_a_body_of_another_shape_reaches_the_caller(scene) -> None:
+    scene.emulator.faults.replace_body("usage", ["surprise"])
+    assert scene.service._active_api_client.cloud_usage() == ["surprise"]
+    assert "usage_limit_reached" in scene.service._active_api_client.cloud_usage()
+
+
 @pytest.mark.parametrize(
     ("damage", "returned"), [("malformed", str), ("cut", str), ("empty", type(None))]
 )
