@@ -179,6 +179,7 @@ def listed_job(raw: object) -> ListedJob:
             retryable=True,
         )
     program = raw.get("program")
+    tags = raw.get("tags")
     return ListedJob(
         job_id=raw["id"],
         backend_name=_text(raw.get("backend")),
@@ -186,6 +187,7 @@ def listed_job(raw: object) -> ListedJob:
         created_at=creation_time(raw),
         program=_text(program.get("id")) if isinstance(program, dict) else None,
         session_id=_text(raw.get("session_id")),
+        tags=tuple(map(str, tags)) if isinstance(tags, list) else None,
     )
 
 

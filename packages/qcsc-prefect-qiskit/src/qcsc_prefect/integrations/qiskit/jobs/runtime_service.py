@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-    from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import (
         FetchedResult,
         JobRequest,
@@ -172,14 +171,17 @@ class RuntimeJobService:
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
-        found: list[RawJob] | None = await self._ask(
+        found = await self._ask(
             lambda service: list_jobs(
                 self._connection(service), tag=tag, created_after=created_after
             ),
             doing="Looking for a job of this input",
         )
+        # A search that passes the filter over would show the jobs of others.
         listed = [
-            listed_job(raw) for raw in reversed(found or []) if tag in raw.get("tags", (tag,))
+            job
+            for job in map(listed_job, reversed(found or []))
+            if job.tags is None or tag in job.tags
         ]
         late = self._late.listed(tag)
         if late is None:

@@ -117,6 +117,7 @@ class ListedJob:
     created_at: datetime | None
     program: str | None = None
     session_id: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
