@@ -131,6 +131,8 @@ def _struck(response: Response, fault: Fault) -> Delivery:
             return Delivery(Response(200, _GATEWAY_PAGE, content_type="text/html"))
         case FaultKind.EMPTY:
             return Delivery(Response(200))
+        case FaultKind.REPLACE:
+            return Delivery(Response(200, fault.text.encode()))
         case FaultKind.STATE:
             return Delivery(_in_state(response, fault.text))
         case _:
