@@ -14,8 +14,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "emulator.md"
 
 
 @pytest.mark.skipif(
-    not os.environ.get("QCSC_LONG_TESTS"),
-    reason="starts a Prefect server of its own, about 20 s; set QCSC_LONG_TESTS=1",
+    not os.environ.get("QCSC_PREFECT_LONG_TESTS"),
+    reason="starts a Prefect server of its own, about 20 s; set QCSC_PREFECT_LONG_TESTS=1",
 )
 def test_the_example_of_the_page_passes(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
