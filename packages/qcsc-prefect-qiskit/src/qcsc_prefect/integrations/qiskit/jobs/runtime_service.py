@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
-from qcsc_prefect.core.errors import JobError, SubmissionError
+from qcsc_prefect.core.errors import JobError, ResultUnavailableError, SubmissionError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_submission_error
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
@@ -203,12 +203,15 @@ class RuntimeJobService:
         kept = PrivateResults.current(self._crn)
         text = await kept.read(job_id) if native_job.private else None
         if text is None:
-            text = await self._ask(
-                lambda _: download_result(native_job),
-                doing="Fetching the result of the job",
-                job_id=job_id,
-                seconds=self._limits.result,
-            )
+            try:
+                text = await self._ask(
+                    lambda _: download_result(native_job),
+                    doing="Fetching the result of the job",
+                    job_id=job_id,
+                    seconds=self._limits.result,
+                )
+            except JobError as error:
+                raise _unavailable_now(error) from None
             if native_job.private:
                 # It can be downloaded once: whatever happens from here on must not lose it.
                 await kept.write(job_id, text)
@@ -302,6 +305,21 @@ class RuntimeJobService:
             known = service.job(job_id)
             self._native_jobs[job_id] = (service, known)
         return known
+
+
+def _unavailable_now(error: JobError) -> JobError:
+    """Return what a failed download of a result is called where it may succeed later."""
+    if error.retryable is not True:
+        return error
+    return ResultUnavailableError(
+        str(error),
+        job_id=error.job_id,
+        backend_name=error.backend_name,
+        retryable=True,
+        retry_after=error.retry_after,
+        status=error.status,
+        service_code=error.service_code,
+    )
 
 
 class _AlreadyEndedError(Exception):
