@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import base64
 import bz2
-import itertools
 import lzma
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from backports import zstd
 
-__all__ = ["common_start", "found_in", "found_in_text", "unpacked"]
+__all__ = ["found_in", "found_in_text", "unpacked"]
 
 #: Base64 of either alphabet, long enough to hold a secret.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _DATABASE = b"SQLite format 3\0"
+#: Pages on their way into a database; its values are read through them.
+_JOURNALS = ("-wal", "-shm", "-journal")
+#: So many encodings deep a secret is looked for.
+_DEPTH = 3
 #: Values up to so many bytes are compared with those that were searched before.
 _SHORT = 4096
-#: Characters that no text has by chance.
-_DISTINCTIVE = 40
 
 
 def found_in(folder: Path, secrets: Mapping[str, str]) -> dict[str, set[str]]:
@@ -45,13 +46,13 @@ def found_in(folder: Path, secrets: Mapping[str, str]) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     seen: set[bytes] = set()
-    for place, content in _contents_of(folder):
+    for place, content, depth in _contents_of(folder):
         # A database holds the same value many times.
         if content in seen:
             continue
         if len(content) < _SHORT:
             seen.add(content)
-        for name in _found(content, secrets):
+        for name in _found(content, secrets, depth):
             found.setdefault(name, set()).add(place)
     return found
 
@@ -61,19 +62,7 @@ def found_in_text(text: str, secrets: Mapping[str, str]) -> set[str]:
     return _found(text.encode(), secrets)
 
 
-def common_start(tokens: Sequence[str]) -> str:
-    """Return the text with which all of several tokens begin, to look for all of them at once.
-
-    Access tokens of one service begin alike, with their kind and whose they are.
-    """
-    first, last = min(tokens), max(tokens)
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    start = "".join(character for character, _ in alike)
-    assert len(start) >= _DISTINCTIVE, f"{len(tokens)} tokens begin alike for {len(start)} letters"
-    return start
-
-
-def unpacked(content: bytes, depth: int = 3) -> Iterator[bytes]:
+def unpacked(content: bytes, depth: int = _DEPTH) -> Iterator[bytes]:
     """Yield bytes and whatever stands inside of them in base64 or compressed."""
     yield content
     if depth == 0:
@@ -93,23 +82,34 @@ def unpacked(content: bytes, depth: int = 3) -> Iterator[bytes]:
                 continue  # bytes that only look like it
 
 
-def _found(content: bytes, secrets: Mapping[str, str]) -> set[str]:
+def _found(content: bytes, secrets: Mapping[str, str], depth: int = _DEPTH) -> set[str]:
     wanted = {name: value.encode() for name, value in secrets.items()}
-    return {name for piece in unpacked(content) for name, value in wanted.items() if value in piece}
+    return {
+        name
+        for piece in unpacked(content, depth)
+        for name, value in wanted.items()
+        if value in piece
+    }
 
 
-def _contents_of(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every file below a folder, and every value of the databases among them."""
+def _contents_of(folder: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Yield every file below a folder, and every value of the databases among them.
+
+    Each comes with how many encodings deep it is worth a look.
+    """
     for file in folder.rglob("*"):
         if not file.is_file():
             continue
         content = file.read_bytes()
         place = str(file.relative_to(folder))
-        yield place, content
         if content.startswith(_DATABASE):
-            # Long values are spread over the pages of the file: read them as values too.
+            # Long values are spread over its pages: read them one by one. What was deleted still
+            # stands in the file as it was.
+            yield place, content, 0
             for table, value in _values_of(file):
-                yield f"{place}, table {table}", value
+                yield f"{place}, table {table}", value, _DEPTH
+        else:
+            yield place, content, 0 if file.name.endswith(_JOURNALS) else _DEPTH
 
 
 def _values_of(database: Path) -> Iterator[tuple[str, bytes]]:
