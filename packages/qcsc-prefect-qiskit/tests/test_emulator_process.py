@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,14 @@ def test_another_process_holds_and_releases_jobs(remote, service) -> None:
     assert job.status() == "QUEUED"
     remote.release_jobs(job.job_id())
     assert job.result()[0].data.c.get_counts() == {"1": 10}
+
+
+def test_another_process_sets_the_clock(remote, service) -> None:
+    remote.set_clock(ahead_seconds=-3600)
+    before = datetime.now(UTC)
+    job = sampler(service).run([flip()], shots=10)
+    assert before <= job.creation_date.astimezone(UTC) + timedelta(hours=1) <= datetime.now(UTC)
+    remote.set_clock(ahead_seconds=0)
 
 
 def test_another_process_revokes_tokens(remote, service) -> None:

@@ -97,7 +97,9 @@ async def run_sampler_task(
         options=options,
         input_digest=input_digest,
     )
-    submission = await submit_job(arguments, cache=None)
+    submission = await submit_job(
+        arguments, cache=None, cancel_job_on_cancellation=cancel_job_on_cancellation
+    )
     output, _ = await fetch_job(
         FetchArguments(
             reference=submission.reference,
@@ -167,7 +169,9 @@ async def run_estimator_task(
         options=options,
         input_digest=input_digest,
     )
-    submission = await submit_job(arguments, cache=None)
+    submission = await submit_job(
+        arguments, cache=None, cancel_job_on_cancellation=cancel_job_on_cancellation
+    )
     output, _ = await fetch_job(
         FetchArguments(
             reference=submission.reference,

@@ -164,7 +164,7 @@ class RuntimeJobService:
             ),
             doing="Looking for a job of this input",
         )
-        return [listed_job(raw) for raw in reversed(found or [])]
+        return [listed_job(raw) for raw in reversed(found or []) if tag in raw.get("tags", (tag,))]
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
@@ -200,11 +200,10 @@ class RuntimeJobService:
     async def result(self, job_id: str) -> FetchedResult:
         """Read the result of a job that is done."""
         native_job = await self._native_job(job_id)
-        kept = PrivateResults.current(self._crn)
-        text = await kept.read(job_id) if native_job.private else None
-        if text is None:
+
+        async def download() -> str:
             try:
-                text = await self._ask(
+                return await self._ask(
                     lambda _: download_result(native_job),
                     doing="Fetching the result of the job",
                     job_id=job_id,
@@ -212,9 +211,12 @@ class RuntimeJobService:
                 )
             except JobError as error:
                 raise _unavailable_now(error) from None
-            if native_job.private:
-                # It can be downloaded once: whatever happens from here on must not lose it.
-                await kept.write(job_id, text)
+
+        if native_job.private:
+            # It can be downloaded once: whatever happens from here on must not lose it.
+            text = await PrivateResults.current(self._crn).obtain(job_id, download)
+        else:
+            text = await download()
         fetched = await run_blocking(decode_result, native_job, text)
         if native_job.private:
             self._private.add(job_id)

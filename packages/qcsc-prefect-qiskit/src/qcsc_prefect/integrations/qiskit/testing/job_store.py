@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from .jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule
@@ -28,6 +29,7 @@ class JobStore:
 
     def __init__(self, simulation: Simulation, schedule: Schedule, workers: int) -> None:
         self.schedule = schedule
+        self.clock_ahead = timedelta()
         self._simulation = simulation
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="emulated-qpu")
         self._jobs: dict[str, Job] = {}
@@ -40,7 +42,7 @@ class JobStore:
             submission: What was posted.
             end: How the job ends without running its program, or None to run it.
         """
-        job = Job(submission, self.schedule, end or JobEnd())
+        job = Job(submission, self.schedule, end or JobEnd(), self.clock_ahead)
         with self._lock:
             self._jobs[job.id] = job
         if end is None:

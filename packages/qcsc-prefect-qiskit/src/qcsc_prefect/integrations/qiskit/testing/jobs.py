@@ -128,11 +128,13 @@ class Submission:
 class Job:
     """A job that moves through its states by the clock; made and guarded by the `JobStore`."""
 
-    def __init__(self, submission: Submission, schedule: Schedule, end: JobEnd) -> None:
+    def __init__(
+        self, submission: Submission, schedule: Schedule, end: JobEnd, clock_ahead: timedelta
+    ) -> None:
         self.id = secrets.token_hex(10)
         self.submission = submission
         self.tags = submission.tags
-        self.created = datetime.now(UTC)
+        self.created = datetime.now(UTC) + clock_ahead
         self.result_reads = 0
         self._created_at = time.monotonic()
         self._schedule = schedule

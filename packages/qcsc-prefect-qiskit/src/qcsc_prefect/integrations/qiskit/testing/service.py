@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -309,6 +310,14 @@ class EmulatedService:
     def set_schedule(self, *, queued_seconds: float = 0.0, running_seconds: float = 0.0) -> None:
         """Set how long jobs that are submitted from now on are queued and run."""
         self._store.schedule = Schedule(queued_seconds, running_seconds)
+
+    def set_clock(self, *, ahead_seconds: float) -> None:
+        """Let the service's clock, by which it dates jobs from now on, be ahead of this machine's.
+
+        Args:
+            ahead_seconds: How far; negative for a clock that is behind.
+        """
+        self._store.clock_ahead = timedelta(seconds=ahead_seconds)
 
     def release_jobs(self, job_id: str | None = None) -> None:
         """Let one job, or all there are, end as soon as they have been simulated."""
