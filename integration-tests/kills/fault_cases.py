@@ -69,7 +69,7 @@ FAULTS: dict[str, Fault] = {
     "cut": Fault(lambda f, e, n: f.truncate(e, times=n, announced=False), after=True),
     "malformed": Fault(lambda f, e, n: f.malform(e, times=n), after=True),
     "empty": Fault(lambda f, e, n: f.empty(e, times=n), after=True),
-    "null": Fault(lambda f, e, n: f.replace_body(e, "null", times=n), after=True),
+    "null": Fault(lambda f, e, n: f.replace_body(e, None, times=n), after=True),
     "delayed": Fault(lambda f, e, n: f.delay(0.3, e, times=n)),
     "hangs": Fault(lambda f, e, n: f.delay(HANGS, e, times=n, when="after"), after=True),
     # The request is carried out, and its answer is another one.

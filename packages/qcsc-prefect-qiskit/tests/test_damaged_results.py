@@ -22,11 +22,11 @@ DAMAGES: dict[str, Callable[[FaultInjector], None]] = {
     "cut": lambda faults: faults.truncate("result", announced=False),
     "a page of HTML": lambda faults: faults.malform("result"),
     "empty": lambda faults: faults.empty("result"),
-    "null": lambda faults: faults.replace_body("result", "null"),
-    "a JSON text": lambda faults: faults.replace_body("result", '"nothing"'),
-    "a JSON number": lambda faults: faults.replace_body("result", "7"),
-    "a JSON list": lambda faults: faults.replace_body("result", "[]"),
-    "a JSON object": lambda faults: faults.replace_body("result", "{}"),
+    "null": lambda faults: faults.replace_body("result", None),
+    "a JSON text": lambda faults: faults.replace_body("result", "nothing"),
+    "a JSON number": lambda faults: faults.replace_body("result", 7),
+    "a JSON list": lambda faults: faults.replace_body("result", []),
+    "a JSON object": lambda faults: faults.replace_body("result", {}),
 }
 
 

@@ -168,7 +168,6 @@ DAMAGES: dict[str, Callable[[Faults, Endpoint], None]] = {
     "malformed": lambda faults, endpoint: faults.malform(endpoint),
     "empty": lambda faults, endpoint: faults.empty(endpoint),
     "cut": lambda faults, endpoint: faults.truncate(endpoint, announced=False),
-    "replaced": lambda faults, endpoint: faults.replace_body(endpoint, "nothing that is JSON"),
 }
 
 
@@ -183,9 +182,15 @@ def test_a_damaged_body_is_a_bare_decoding_error(scene, call) -> None:
         assert scene.emulator.count(endpoint) == 1
 
 
+def test_a_body_of_another_shape_reaches_the_caller(scene) -> None:
+    scene.emulator.faults.replace_body("usage", ["surprise"])
+    assert scene.service._active_api_client.cloud_usage() == ["surprise"]
+    assert "usage_limit_reached" in scene.service._active_api_client.cloud_usage()
+
+
 @pytest.mark.parametrize(
     ("damage", "returned"),
-    [("malformed", str), ("cut", str), ("empty", type(None)), ("replaced", str)],
+    [("malformed", str), ("cut", str), ("empty", type(None))],
 )
 def test_a_damaged_result_is_returned_as_if_it_were_one(scene, damage, returned) -> None:
     DAMAGES[damage](scene.emulator.faults, Endpoint.RESULT)

@@ -211,7 +211,7 @@ async def test_damage_before_the_job_is_sent_is_no_doubt(
     if damage == "cut":
         emulated.faults.truncate(endpoint, announced=False)
     elif damage == "null":
-        emulated.faults.replace_body(endpoint, "null")
+        emulated.faults.replace_body(endpoint, None)
     else:
         getattr(emulated.faults, damage)(endpoint)
     with pytest.raises(SubmissionError, match="no job was created") as caught:

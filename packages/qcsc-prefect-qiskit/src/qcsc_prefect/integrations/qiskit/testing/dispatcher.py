@@ -135,7 +135,7 @@ def _struck(response: Response, fault: Fault) -> Delivery:
             return Delivery(Response(200, _GATEWAY_PAGE, content_type="text/html"))
         case FaultKind.EMPTY:
             return Delivery(Response(200))
-        case FaultKind.REPLACE:
+        case FaultKind.BODY:
             return Delivery(Response(200, fault.text.encode()))
         case FaultKind.STATE:
             return Delivery(_in_state(response, fault.text))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
 
 from .exchange import NO_CODE, Endpoint, endpoint_named
 from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+
+if TYPE_CHECKING:
+    from .exchange import JSONValue
 
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
@@ -36,8 +40,8 @@ class FaultKind(StrEnum):
     """The body is a text that is not JSON."""
     EMPTY = "empty"
     """The body is empty."""
-    REPLACE = "replace"
-    """The body is another one."""
+    BODY = "body"
+    """The body is another JSON text."""
     STATE = "state"
     """The job is shown in another state."""
 
@@ -64,8 +68,8 @@ class Fault:
         seconds: The delay of kind `FaultKind.DELAY`.
         retry_after: Seconds for the header ``Retry-After``, or None to leave it out.
         code: The service's code in the body.
-        text: The message in the body, the state of kind `FaultKind.STATE`, or the body of kind
-            `FaultKind.REPLACE`.
+        text: The message in the body, the state of kind `FaultKind.STATE`, or the whole body of
+            kind `FaultKind.BODY`.
     """
 
     kind: FaultKind
@@ -223,16 +227,17 @@ class FaultInjector(ABC):
         self.inject(Fault(FaultKind.EMPTY, _endpoint(endpoint), times, "after"))
 
     def replace_body(
-        self, endpoint: Endpoint | str | None, body: str, *, times: int | None = 1
+        self, endpoint: Endpoint | str | None, body: JSONValue, *, times: int | None = 1
     ) -> None:
-        """Answer 200 with this text as the body, which the client may well take for an answer.
+        """Answer 200 with another body, JSON of a shape that the client need not expect.
 
         Args:
             endpoint: The endpoint, or None for every one.
-            body: The text, for example ``null``.
+            body: What the body says.
             times: How many requests, or None for all until `clear`.
         """
-        self.inject(Fault(FaultKind.REPLACE, _endpoint(endpoint), times, "after", text=body))
+        text = json.dumps(body)
+        self.inject(Fault(FaultKind.BODY, _endpoint(endpoint), times, "after", text=text))
 
     def show_state(self, state: str, *, times: int | None = 1) -> None:
         """Show the next requests for a job this state, which may be one that nobody knows."""
