@@ -160,7 +160,7 @@ def _submit(
                     ),
                     backend_name=request.backend_name,
                 ) from None
-            if posts.last_method != "POST" and _is_about_an_answer(error):
+            if _is_about_an_answer(error, posts.last_method):
                 # It was not the answer of the submission, so none was sent.
                 raise SubmissionError(
                     redacted(
@@ -184,9 +184,18 @@ def _submit(
     return NativeSubmission(native_job, posts.sent_again)
 
 
-def _is_about_an_answer(error: BaseException) -> bool:
-    """Whether an answer came, and could not be read to its end or understood."""
-    return any(
+def _is_about_an_answer(error: Exception, method: str | None) -> bool:
+    """Whether a request that precedes the submission was answered by what cannot be understood.
+
+    Args:
+        error: What the client raised.
+        method: Method of the last request that was answered; None where none was.
+    """
+    if method == "POST":
+        return False
+    # An answer that is JSON and no object, such as null, makes the client stumble.
+    stumbled = method is not None and isinstance(error, AttributeError | KeyError | TypeError)
+    return stumbled or any(
         isinstance(link, InvalidJSONError | ChunkedEncodingError)
         for link in iter_error_chain(error)
     )

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
-from qcsc_prefect.core.errors import JobError, JobNotFoundError, SubmissionError
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobNotFoundError,
+    ResultUnavailableError,
+    SubmissionError,
+)
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
@@ -222,13 +227,16 @@ class RuntimeJobService:
         limit = self.limits.result
 
         async def download() -> str:
-            return await self._ask(
-                lambda _: download_result(native_job),
-                doing="Fetching the result of the job",
-                job_id=job_id,
-                # What is handed out once would be lost with a download that is given up.
-                seconds=limit if seconds is None or native_job.private else min(seconds, limit),
-            )
+            try:
+                return await self._ask(
+                    lambda _: download_result(native_job),
+                    doing="Fetching the result of the job",
+                    job_id=job_id,
+                    # What is handed out once would be lost with a download that is given up.
+                    seconds=limit if seconds is None or native_job.private else min(seconds, limit),
+                )
+            except JobError as error:
+                raise _unavailable_now(error) from None
 
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
@@ -296,6 +304,21 @@ class RuntimeJobService:
             known = service.job(job_id)
             self._native_jobs[job_id] = (service, known)
         return known
+
+
+def _unavailable_now(error: JobError) -> JobError:
+    """Return what a failed download of a result is called where it may succeed later."""
+    if error.retryable is not True:
+        return error
+    return ResultUnavailableError(
+        str(error),
+        job_id=error.job_id,
+        backend_name=error.backend_name,
+        retryable=True,
+        retry_after=error.retry_after,
+        status=error.status,
+        service_code=error.service_code,
+    )
 
 
 class _AlreadyEndedError(Exception):

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
 
-from .exchange import Endpoint, endpoint_named
-from .jobs import RAN_TOO_LONG, JobEnd, JobState
+from .exchange import NO_CODE, Endpoint, endpoint_named
+from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+
+if TYPE_CHECKING:
+    from .exchange import JSONValue
 
 if TYPE_CHECKING:
     from .exchange import JSONValue
@@ -47,6 +50,12 @@ class FaultKind(StrEnum):
 
 
 _CODES = {400: 1003, 401: 1200, 403: 1201, 404: 3250, 429: 1202, 503: 1999}
+_SERVER_ERRORS = 500
+
+
+def _code_for(status: int) -> int:
+    """Return the service's code that fits a status; 0 where none is known."""
+    return _CODES.get(status, INTERNAL_ERROR if status >= _SERVER_ERRORS else NO_CODE)
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ class FaultInjector(ABC):
                 when,
                 status=status,
                 retry_after=retry_after,
-                code=_CODES.get(status, 1000) if code is None else code,
+                code=_code_for(status) if code is None else code,
                 text=message,
             )
         )
@@ -254,7 +263,7 @@ class FaultInjector(ABC):
             code: Why, as the service's number; a failed job has one by default.
         """
         if state == JobState.FAILED:
-            code = 1000 if code is None else code
+            code = INTERNAL_ERROR if code is None else code
             reason = reason or "An injected failure."
         self.plan_ends([JobEnd(state, reason, code)] * times)
 

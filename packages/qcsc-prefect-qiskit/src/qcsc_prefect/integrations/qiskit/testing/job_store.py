@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from .jobs import FINAL_STATES, Job, JobEnd, JobState, Schedule
+from .jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule
 from .programs import ProgramFailedError
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from .runner import Simulation
 
 logger = logging.getLogger(__name__)
-
-INTERNAL_ERROR = 1000
-"""The service's code for an error of its own."""
 
 
 class JobStore:

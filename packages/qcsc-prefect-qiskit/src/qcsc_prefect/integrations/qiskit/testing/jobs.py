@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .backends import EmulatedBackend
     from .exchange import JSONValue
 
+INTERNAL_ERROR = 1000
+"""The service's code for an error of its own."""
+
 RAN_TOO_LONG = 1305
 """The service's code for a job that was stopped because it ran longer than it was allowed to."""
 

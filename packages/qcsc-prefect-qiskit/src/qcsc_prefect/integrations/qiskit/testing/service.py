@@ -337,6 +337,11 @@ class EmulatedService:
         """Let one job, or all there are, end as soon as they have been simulated."""
         self._store.release(job_id)
 
+    @property
+    def access_tokens(self) -> tuple[str, ...]:
+        """Every access token given out so far: look for them where no credential may stand."""
+        return self._tokens.issued
+
     def revoke_access_tokens(self) -> None:
         """Answer 401 to every access token given out so far; new ones can be had."""
         self._tokens.revoke_all()
