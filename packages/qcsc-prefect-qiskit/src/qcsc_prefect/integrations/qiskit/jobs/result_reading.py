@@ -13,6 +13,8 @@ from qcsc_prefect.core.errors import ResultUnavailableError
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qiskit_ibm_runtime import RuntimeJobV2
 
 __all__ = ["decode_result", "download_result"]
@@ -68,17 +70,25 @@ def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
     Raises:
         ResultUnavailableError: If the text is no result.
     """
-    decoders = native_job._result_decoders  # noqa: SLF001 - as the native result() does
+    decode = _decoder(native_job)
     try:
         with _decoding:
-            result = reduce(
-                lambda data, decoder: decoder.decode(data) if decoder.is_applicable(data) else data,
-                decoders,
-                text,
-            )
+            result = decode(text)
     except _DAMAGE as error:
         raise _damaged(native_job, f"{type(error).__name__}: {error}") from error
     return _checked(native_job, result)
+
+
+def _decoder(native_job: RuntimeJobV2) -> Callable[[str], object]:
+    """Return what the native ``result()`` decodes with."""
+    if not hasattr(native_job, "_result_decoders"):  # clients before 0.48 have one for each job
+        return native_job._final_result_decoder.decode  # type: ignore[no-any-return]  # noqa: SLF001
+    decoders = native_job._result_decoders  # noqa: SLF001
+    return lambda text: reduce(
+        lambda data, decoder: decoder.decode(data) if decoder.is_applicable(data) else data,
+        decoders,
+        text,
+    )
 
 
 def _checked(native_job: RuntimeJobV2, result: object) -> FetchedResult:
