@@ -4,7 +4,7 @@
 # ///
 """Runs wheels of this commit together with the oldest versions of each other that they allow.
 
-    uv run .github/scripts/mixed_versions.py [--imports]
+    uv run python .github/scripts/mixed_versions.py [--imports]
 
 Each package is released alone, and users upgrade one and keep the others. So four sets must run:
 

@@ -4,8 +4,8 @@
 # ///
 """Tests the built wheels with the oldest, or with the newest, of what they require themselves.
 
-    uv run .github/scripts/resolution.py lowest-direct [--short] [TEST ...]
-    uv run .github/scripts/resolution.py highest [--short] [TEST ...]
+    uv run python .github/scripts/resolution.py lowest-direct [--short] [TEST ...]
+    uv run python .github/scripts/resolution.py highest [--short] [TEST ...]
 
 The bounds in the wheels must be those that run: the oldest version that installs is the lower bound
 itself, and the newest one belongs to the last release series below the upper bound (3.8.8 for
