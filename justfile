@@ -26,6 +26,10 @@ format:
 types:
     uv run mypy
 
+# Check what imports what
+layers:
+    uv run pytest integration-tests/test_layers.py -k "contract or imports or names"
+
 # Build the documentation into site/; a warning is an error
 docs:
     NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
@@ -47,16 +51,24 @@ benchmark *arguments:
 check:
     .ci/run
 
-# Run tests with the oldest direct dependencies that the packages allow
-lowest *tests:
-    .github/scripts/lowest-direct.sh {{ tests }}
+# Run tests with the oldest direct dependencies that the packages allow, and check these bounds
+lowest *arguments:
+    uv run .github/scripts/resolution.py lowest-direct {{ arguments }}
+
+# The same with the newest
+newest *arguments:
+    uv run .github/scripts/resolution.py highest {{ arguments }}
+
+# Run the packages of this commit with the oldest versions of each other that they allow
+mixed *arguments:
+    uv run .github/scripts/mixed_versions.py {{ arguments }}
 
 # Compare the public API with that of the last releases
 api:
     uv run python .github/scripts/api_check.py
 
 # Check that each changed package says so in a fragment
-changes base="origin/main":
+changes *base:
     uv run python .github/scripts/changes_check.py {{ base }}
 
 # Move a package's fragments into its changelog, under the version in its pyproject.toml
@@ -65,6 +77,6 @@ changelog package:
 
 # Try the steps of a release without publishing, for a tag such as qcsc-prefect-core-v0.4.0
 release-dry-run tag:
-    uv run python .github/scripts/release_check.py check {{ tag }}
-    uv run python .github/scripts/release_check.py build {{ tag }} --dist dist/{{ tag }}
-    uv run python .github/scripts/release_check.py test {{ tag }} --dist dist/{{ tag }}
+    uv run .github/scripts/release_check.py check {{ tag }}
+    uv run .github/scripts/release_check.py build {{ tag }} --dist dist/{{ tag }}
+    uv run .github/scripts/release_check.py test {{ tag }} --dist dist/{{ tag }}

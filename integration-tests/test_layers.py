@@ -1,134 +1,118 @@
 """The layers: core knows nobody, the qiskit package knows core, the wrappers know both.
 
-Imports are read from the sources, lazy ones inside functions included, and then measured: what is
-loaded, and how long that takes.
+What may import what stands in the contracts of `pyproject.toml`. import-linter checks them, imports
+inside functions included. What it cannot see is tested here, and then measured: what is loaded, and
+how long that takes.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
-from .environments import ROOT, clean_environment, run
+from .environments import DISTRIBUTIONS, ROOT, clean_environment, run
 
 CORE = "qcsc_prefect.core"
 QISKIT = "qcsc_prefect.integrations.qiskit"
-WRAPPERS = "qcsc_prefect.integrations.qiskit.wrappers"
-SOURCES = {
-    CORE: ROOT / "packages" / "qcsc-prefect-core" / "src",
-    QISKIT: ROOT / "packages" / "qcsc-prefect-qiskit" / "src",
-    WRAPPERS: ROOT / "packages" / "qcsc-prefect-wrappers" / "src",
+CONTRACTS = {
+    contract["id"]: contract["name"]
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
 }
 
-#: Modules of core that say how the values of a library are stored. The record's reader loads one
-#: by its name when a record holds such a value, and not before.
-VALUE_TYPES = {
-    "qcsc_prefect.core.container_dateutil": "dateutil",
-    "qcsc_prefect.core.container_numpy": "numpy",
-    "qcsc_prefect.core.container_qiskit": "qiskit",
+#: For each contract an import that breaks it, and the module that it is planted in.
+BREACHES = {
+    "core": ("core/retry.py", "from qiskit_ibm_runtime import QiskitRuntimeService"),
+    "value-types": ("core/container.py", f"import {CORE}.container_numpy"),
+    "wrappers": (
+        "integrations/qiskit/submitting.py",
+        f"from {QISKIT}.wrappers import QCSCSamplerV2",
+    ),
+    "facades": ("integrations/qiskit/wrappers/sampler.py", "import qiskit_ibm_runtime"),
+    "tasks": ("integrations/qiskit/presentation/tables.py", f"from {QISKIT} import waiting"),
+    "job-service": ("integrations/qiskit/cache.py", f"import {QISKIT}.local.store"),
+    "emulator": ("integrations/qiskit/blocks.py", f"from {QISKIT}.testing import Faults"),
 }
 
 
-@dataclass(frozen=True)
-class Import:
-    """One import: of what, by whom, and whether only type checkers see it."""
-
-    importer: str
-    imported: str
-    for_types_only: bool
-
-    @property
-    def root(self) -> str:
-        return self.imported.partition(".")[0]
-
-    def is_of(self, package: str) -> bool:
-        return f"{self.imported}.".startswith(f"{package}.")
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """The sources of all packages in one folder, where they are when they are installed."""
+    for distribution in DISTRIBUTIONS:
+        shutil.copytree(
+            ROOT / "packages" / distribution / "src", tmp_path / "sources", dirs_exist_ok=True
+        )
+    return tmp_path / "sources"
 
 
-def imports_of(package: str) -> list[Import]:
-    source = SOURCES[package]
-    found = []
-    for file in sorted((source / package.replace(".", "/")).rglob("*.py")):
-        parts = file.relative_to(source).with_suffix("").parts
-        is_package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if is_package else parts)
-        parent = name if is_package else name.rpartition(".")[0]
-        tree = ast.parse(file.read_text(), file)
-        hidden = {id(node) for block in type_checking_blocks(tree) for node in ast.walk(block)}
-        for node in ast.walk(tree):
-            found += [
-                Import(name, imported, id(node) in hidden) for imported in imported_by(node, parent)
-            ]
-    assert found, f"no sources of {package}"
-    return found
+def lint_imports(sources: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).with_name("lint-imports")
+    config = ("--config", ROOT / "pyproject.toml")
+    # It looks in its current folder first, and breaks lines at the terminal's width.
+    environment = clean_environment(COLUMNS="200")
+    return run(
+        [command, *config, "--no-cache", *arguments], cwd=sources, env=environment, check=False
+    )
 
 
-def type_checking_blocks(tree: ast.Module) -> Iterator[ast.stmt]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            yield from node.body
+def test_the_contracts_are_kept(sources: Path):
+    done = lint_imports(sources)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(CONTRACTS)} kept, 0 broken" in done.stdout
 
 
-def imported_by(node: ast.AST, parent: str) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    module = node.module or ""
-    if node.level:
-        base = parent.split(".")[: len(parent.split(".")) - node.level + 1]
-        module = ".".join([*base, *([node.module] if node.module else [])])
-    # ``from package import name`` may name a module.
-    return [f"{module}.{alias.name}" for alias in node.names]
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_breach_of_a_contract_is_noticed(contract: str, sources: Path):
+    path, planted = BREACHES[contract]
+    with (sources / "qcsc_prefect" / path).open("a") as module:
+        module.write(f"\n\ndef planted():\n    {planted}\n")
+    done = lint_imports(sources, "--contract", contract)
+    assert done.returncode == 1, done.stdout
+    assert f"{CONTRACTS[contract]} BROKEN" in done.stdout
 
 
 def test_core_imports_the_standard_library_and_msgspec_and_itself():
+    # A contract names what is forbidden; here everything is, but for what is named.
+    graph = grimp.build_graph(
+        CORE,
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
+        cache_dir=None,
+    )
     foreign = {
-        (each.importer, each.root)
-        for each in imports_of(CORE)
-        if not each.for_types_only
-        and each.root not in sys.stdlib_module_names
-        and each.root != "msgspec"
-        and not each.is_of(CORE)
+        (module, imported)
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+        if imported not in {"msgspec", *sys.stdlib_module_names}
+        and not f"{imported}.".startswith(f"{CORE}.")
     }
-    assert foreign == set(VALUE_TYPES.items())
-
-
-def test_no_module_of_core_imports_one_that_knows_a_library():
-    importers = {
-        (each.importer, module)
-        for each in imports_of(CORE)
-        for module in VALUE_TYPES
-        if each.is_of(module) and not each.for_types_only
+    # They say how the values of a library are stored. The record's reader loads one by its name
+    # when a record holds such a value, and not before.
+    assert foreign == {
+        ("qcsc_prefect.core.container_dateutil", "dateutil"),
+        ("qcsc_prefect.core.container_numpy", "numpy"),
+        ("qcsc_prefect.core.container_qiskit", "qiskit"),
     }
-    assert importers == set()
 
 
-def test_the_qiskit_package_imports_no_wrappers():
-    of_wrappers = [each for each in imports_of(QISKIT) if each.is_of(WRAPPERS)]
-    # Type checkers see the exported names; at run time they are looked up when they are asked for.
-    assert of_wrappers
-    assert {(each.importer, each.for_types_only) for each in of_wrappers} == {(QISKIT, True)}
-
-
-def test_the_wrappers_import_tasks_and_nothing_of_the_client():
-    roots = {each.root for each in imports_of(WRAPPERS)} - sys.stdlib_module_names
-    assert roots <= {"qcsc_prefect", "prefect", "qiskit"}
-
-
-def test_no_package_takes_another_ones_private_names():
+def test_no_module_takes_private_names_of_another(sources: Path):
     taken = [
-        (each.importer, each.imported)
-        for package in SOURCES
-        for each in imports_of(package)
-        if each.root == "qcsc_prefect"
-        and any(part.startswith("_") for part in each.imported.split("."))
+        (file.name, alias.name)
+        for file in sorted(sources.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(), file))
+        if isinstance(node, ast.ImportFrom)
+        and (node.level or (node.module or "").partition(".")[0] == "qcsc_prefect")
+        for alias in node.names
+        if alias.name.startswith("_")
     ]
     assert taken == []
 
@@ -145,9 +129,9 @@ IMPORT_AFTER = """
 import json, sys, time
 {before}
 loaded = set(sys.modules)
-start = time.perf_counter()
+start = time.process_time()  # what other processes do meanwhile does not count
 import {module}
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 new = sorted({{name.partition(".")[0] for name in set(sys.modules) - loaded}})
 print(json.dumps({{"seconds": seconds, "loaded": new}}))
 """

@@ -2,10 +2,11 @@
 
     python .github/scripts/changes_check.py [BASE]
 
-Compares with the point at which the branch left BASE, by default ``origin/main``. A package whose
-sources changed needs a new file in its ``changes`` folder, or a new section of its changelog.
-Fragments that are there must be such that towncrier can read them.
+Compares with the point at which the branch left BASE, by default ``origin/main``, or ``main`` where
+that is not known. A package whose sources changed needs a new file in its ``changes`` folder, or a
+new section of its changelog. Fragments that are there must be such that towncrier can read them.
 """
+# Not `towncrier check`: for a change anywhere it wants a fragment of whatever package it is run on.
 
 from __future__ import annotations
 
@@ -49,11 +50,16 @@ def complaints_about(package: Path, changed: list[str]) -> list[str]:
 
 def main() -> int:
     """Print the complaints; return 1 if there are any."""
-    base = sys.argv[1] if len(sys.argv) > 1 else "origin/main"
-    left_at = git("merge-base", base, "HEAD")
-    if left_at is None:
-        sys.stdout.write(f"skipped: there is no {base} to compare with\n")
+    bases = sys.argv[1:] or ["origin/main", "main"]
+    base = next((each for each in bases if git("merge-base", each, "HEAD")), None)
+    if base is None:
+        sys.stderr.write(
+            f"\n*** NOT CHECKED: there is no {' and no '.join(bases)} to compare with, so nobody "
+            "knows whether each change has its fragment. Fetch it, or name another: "
+            "just changes BASE ***\n\n"
+        )
         return 0
+    left_at = git("merge-base", base, "HEAD") or base
     changed = (git("diff", "--name-only", left_at) or "").splitlines()
     changed += (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
     complaints = [
@@ -62,7 +68,9 @@ def main() -> int:
         if (package / "pyproject.toml").exists()
         for complaint in complaints_about(package, changed)
     ]
-    sys.stdout.write("\n".join(complaints or ["every change has its fragment"]) + "\n")
+    sys.stdout.write(
+        "\n".join(complaints or [f"every change since {base} has its fragment"]) + "\n"
+    )
     return 1 if complaints else 0
 
 

@@ -1,12 +1,17 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["packaging>=24"]
+# ///
 """What must hold before a package is published; the release workflow and its dry run call this.
 
-    python .github/scripts/release_check.py check TAG
-    python .github/scripts/release_check.py build TAG --dist FOLDER
-    python .github/scripts/release_check.py test TAG --dist FOLDER
+    uv run .github/scripts/release_check.py check TAG
+    uv run .github/scripts/release_check.py build TAG --dist FOLDER
+    uv run .github/scripts/release_check.py test TAG --dist FOLDER
 
 A tag names one package and its version, such as ``qcsc-prefect-core-v0.4.0``. The folder receives
 two others: ``release`` holds what is to be published, ``siblings`` the wheels of the other packages
-of the same commit, from which a test may install. Needs uv and the standard library.
+that it requires. They are built from their own release tags, so that nothing is tested with what
+nobody can install.
 """
 
 from __future__ import annotations
@@ -15,19 +20,17 @@ import argparse
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from packaging.requirements import Requirement
+from release_tags import MODULES, ROOT, git, released_versions
+
 PACKAGES = ROOT / "packages"
 TAG = re.compile(r"(?P<package>qcsc-prefect-[a-z]+)-v(?P<version>\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?)")
-IMPORTS = {
-    "qcsc-prefect-core": "qcsc_prefect.core",
-    "qcsc-prefect-qiskit": "qcsc_prefect.integrations.qiskit",
-    "qcsc-prefect-wrappers": "qcsc_prefect.integrations.qiskit.wrappers",
-}
 EXTRAS = {"qcsc-prefect-qiskit": "[aer]", "qcsc-prefect-wrappers": ""}
 
 
@@ -55,22 +58,22 @@ def parse_tag(tag: str) -> Release:
         NotReadyError: If the tag is none of ours.
     """
     match = TAG.fullmatch(tag.removeprefix("refs/tags/"))
-    if match is None or match["package"] not in IMPORTS:
+    if match is None or match["package"] not in MODULES:
         raise NotReadyError(
             f"The tag {tag!r} names no release; write it like qcsc-prefect-core-v0.4.0, with one "
-            f"of {', '.join(IMPORTS)}."
+            f"of {', '.join(MODULES)}."
         )
     return Release(match["package"], match["version"])
 
 
 def check(release: Release) -> None:
-    """Check that sources and changelog say what the tag says.
+    """Check that sources and changelog say what the tag says, and that the siblings are released.
 
     Raises:
-        NotReadyError: If they do not.
+        NotReadyError: If they do not, or are not.
     """
-    project = tomllib.loads((release.folder / "pyproject.toml").read_text(encoding="utf-8"))
-    written = project["project"]["version"]
+    pyproject = (release.folder / "pyproject.toml").read_text(encoding="utf-8")
+    written = tomllib.loads(pyproject)["project"]["version"]
     if written != release.version:
         raise NotReadyError(
             f"The tag says {release.version}, packages/{release.package}/pyproject.toml says "
@@ -87,16 +90,55 @@ def check(release: Release) -> None:
         raise NotReadyError(
             f"packages/{release.package}/CHANGELOG.md has no section '## {release.version}'."
         )
+    required_releases(release.package, pyproject)
+
+
+def required_releases(package: str, pyproject: str) -> dict[str, str]:
+    """Return the siblings that a package requires, each with the tag of the release to install.
+
+    Args:
+        package: Name of the package.
+        pyproject: The text of its pyproject.toml.
+
+    Raises:
+        NotReadyError: If no release of a sibling is within the required bounds.
+    """
+    found: dict[str, str] = {}
+    for line in tomllib.loads(pyproject)["project"]["dependencies"]:
+        required = Requirement(line)
+        if required.name not in MODULES:
+            continue
+        released = released_versions(required.name)
+        usable = list(required.specifier.filter(released))
+        if not usable:
+            known = ", ".join(str(version) for version in released) or "none"
+            raise NotReadyError(
+                f"{package} requires {required}, and no release of {required.name} is within these "
+                f"bounds. Released, by the tags in this clone: {known}. Release {required.name} "
+                "first; if that is done, fetch its tag: git fetch --tags"
+            )
+        tag = released[max(usable)]
+        theirs = git("show", f"{tag}:packages/{required.name}/pyproject.toml")
+        found |= {required.name: tag, **required_releases(required.name, theirs)}
+    return found
 
 
 def build(release: Release, dist: Path) -> None:
-    """Build the sdist, the wheel from it, and the wheels of the siblings."""
+    """Build the sdist, the wheel from it, and the wheels of the siblings that it requires.
+
+    Raises:
+        NotReadyError: If something else comes out, or a sibling is not released.
+    """
     run("uv", "build", "-q", "--package", release.package, "--out-dir", dist / "release")
-    for sibling in IMPORTS:
-        if sibling != release.package:
-            run(
-                "uv", "build", "-q", "--wheel", "--package", sibling, "--out-dir", dist / "siblings"
-            )
+    pyproject = (release.folder / "pyproject.toml").read_text(encoding="utf-8")
+    for sibling, tag in required_releases(release.package, pyproject).items():
+        with tempfile.TemporaryDirectory(prefix="sibling-") as folder:
+            archive = Path(folder, "sources.tar")
+            git("archive", "--output", str(archive), tag, f"packages/{sibling}")
+            with tarfile.open(archive) as sources:
+                sources.extractall(folder, filter="data")
+            place = Path(folder, "packages", sibling)
+            run("uv", "build", "-q", "--wheel", place, "--out-dir", dist / "siblings")
     built = sorted(path.name for path in (dist / "release").iterdir() if path.name[0] != ".")
     stem = f"{release.package.replace('-', '_')}-{release.version}"
     if built != [f"{stem}-py3-none-any.whl", f"{stem}.tar.gz"]:
@@ -116,7 +158,8 @@ def test(release: Release, dist: Path) -> None:
         wanted: list[Path | str] = [f"{release.package}{EXTRAS.get(release.package, '')} @ {wheel}"]
         if release.package == "qcsc-prefect-wrappers":
             wanted.append("qcsc-prefect-qiskit[aer]")
-        links = ("--find-links", dist / "siblings")
+        siblings = dist / "siblings"
+        links = ("--find-links", siblings) if siblings.exists() else ()
         run("uv", "pip", "install", "-q", "--python", python, *links, *wanted)
         run("uv", "pip", "check", "-q", "--python", python)
         program = Path(folder) / "program.py"
@@ -143,7 +186,7 @@ def program_that_shows(release: Release) -> str:
     first = (
         "import importlib.metadata, importlib\n"
         f"assert importlib.metadata.version({release.package!r}) == {release.version!r}\n"
-        f"importlib.import_module({IMPORTS[release.package]!r})\n"
+        f"importlib.import_module({MODULES[release.package]!r})\n"
     )
     return "\n".join([first, *blocks])
 

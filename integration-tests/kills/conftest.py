@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 _MARK = "qcsc-prefect-tests-"
 if _MARK not in os.environ.get("PREFECT_HOME", ""):
@@ -18,17 +24,18 @@ if _MARK not in os.environ.get("PREFECT_HOME", ""):
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("PREFECT_API_URL", None)
 
-# pytest does not put this folder on the path where it imports tests by their files.
-sys.path.insert(0, str(Path(__file__).parent))
+from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService  # noqa: E402
 
-from processes import PrefectServer, Workers, answers, wait_until  # noqa: E402
+from ..hidden_secrets import found_in  # noqa: E402
+from .account import ACCOUNT, credentials  # noqa: E402
+from .processes import PrefectServer, Workers, answers, wait_until  # noqa: E402
+from .runs import DELAY, Run  # noqa: E402
 
 START_SECONDS = 120
 
 
-@pytest.fixture(scope="session")
-def prefect_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    home = tmp_path_factory.mktemp("prefect-server")
+@contextmanager
+def running_server(home: Path) -> Iterator[PrefectServer]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -49,8 +56,98 @@ def prefect_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.wait(30)
 
 
+_shared = ExitStack()
+_shared_server: list[PrefectServer] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Start one server for all processes of pytest-xdist, in the process that leads them."""
+    if not _shared_server:
+        home = Path(_shared.enter_context(tempfile.TemporaryDirectory(prefix=_MARK)))
+        _shared_server.append(_shared.enter_context(running_server(home)))
+    server = _shared_server[0]
+    node.workerinput["prefect_server"] = (server.api_url, str(server.home))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Look at what that server stored, when all processes have ended."""
+    if not _shared_server:
+        return
+    leaked = found_in(_shared_server[0].home, credentials())
+    _shared.close()
+    if leaked:
+        print(f"\nCredentials reached the Prefect server: {leaked}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def prefect_server_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrefectServer]:
+    shared = getattr(request.config, "workerinput", {}).get("prefect_server")
+    if shared is not None:
+        api_url, home = shared
+        yield PrefectServer(api_url, Path(home))
+        return
+    with running_server(tmp_path_factory.mktemp("prefect-server")) as server:
+        yield server
+        assert found_in(server.home, credentials()) == {}
+
+
 @pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
     workers = Workers()
     yield workers
     workers.close()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[EmulatedService]:
+    with EmulatedService(["fake_manila"], accounts=[ACCOUNT], seed=7) as emulated:
+        yield emulated
+
+
+@pytest.fixture
+def emulated(service: EmulatedService) -> EmulatedService:
+    service.faults.clear()
+    service.set_schedule()
+    service.clear_requests()
+    return service
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def start_run(
+    emulated: EmulatedService,
+    workers: Workers,
+    prefect_server_process: PrefectServer,
+    tmp_path: Path,
+) -> Callable[..., Run]:
+    def make(*, inputs: int = 1, local: bool = False, proxied: bool = False, **more: object) -> Run:
+        if local:
+            config = {"channel": "local", "backend_name": "aer_simulator"}
+        elif proxied:
+            file = emulated.account_file(tmp_path / "accounts.json")
+            config = {
+                "account_name": ACCOUNT_NAME,
+                "filename": str(file),
+                "backend_name": "fake_manila",
+            }
+        else:
+            config = emulated.runtime_config_fields()
+        job = {
+            "home": str(tmp_path / f"home-{next(_numbers)}"),
+            "api_url": prefect_server_process.api_url,
+            "environment": {} if proxied else emulated.environment,
+            "config": config,
+            "inputs": [next(_numbers) for _ in range(inputs)],
+            "visibility_delay": DELAY,
+            **more,
+        }
+        return Run(workers, job, None if local else emulated, len(emulated.jobs))
+
+    return make

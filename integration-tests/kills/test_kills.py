@@ -5,111 +5,39 @@ The long form kills at many more random moments: ``QCSC_PREFECT_KILLS=50``.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from processes import PrefectServer, Worker, Workers, wait_until
 
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint
+
+from .fault_cases import CHANGING, FAULTS
+from .processes import wait_until
+from .runs import Run
 
 KILLS = int(os.environ.get("QCSC_PREFECT_KILLS", "6"))
 SEED = int(os.environ.get("QCSC_PREFECT_KILL_SEED", str(random.randrange(10**6))))
-SHOTS = 20
-DELAY = 1.5
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as emulated:
-        yield emulated
-
-
-@pytest.fixture
-def emulated(service: EmulatedService) -> EmulatedService:
-    service.faults.clear()
-    service.faults.hide_new_jobs(0)
-    service.set_schedule()
-    service.clear_requests()
-    return service
-
-
-@dataclass
-class Run:
-    """A user's program that is killed and started again, on inputs that no other test has."""
-
-    workers: Workers
-    job: dict
-    emulated: EmulatedService | None
-    before: int
-
-    @property
-    def home(self) -> Path:
-        return Path(self.job["home"])
-
-    def start(self) -> Worker:
-        return self.workers.start(self.job)
-
-    @property
-    def jobs(self) -> list:
-        """Jobs of this run on the emulated service."""
-        return list(self.emulated.jobs)[self.before :]
-
-    def check(self) -> None:
-        """Run the program to its end, and look at what it returned and what was paid for."""
-        assert self.start().wait() == 0, (self.home / "log.txt").read_text()[-6000:]
-        results = json.loads((self.home / "results.json").read_text())
-        assert results == {
-            str(number): {f"{number & 31:05b}": SHOTS} for number in self.job["inputs"]
-        }
-        if self.emulated is None:
-            jobs = Counter(
-                tag
-                for job in LocalJobStore(self.home / "qcsc-prefect" / "local-jobs").jobs()
-                for tag in job.tags
-            )
-        else:
-            jobs = Counter(job.tags for job in self.jobs)
-        assert len(jobs) == len(self.job["inputs"])
-        assert set(jobs.values()) == {1}, "a job was paid for twice"
-
-
-@pytest.fixture
-def start_run(
-    emulated: EmulatedService,
-    workers: Workers,
-    prefect_server_process: PrefectServer,
-    tmp_path: Path,
-) -> Callable[..., Run]:
-    def make(*, inputs: int = 1, local: bool = False, **more: object) -> Run:
-        config = (
-            {"channel": "local", "backend_name": "aer_simulator"}
-            if local
-            else emulated.runtime_config_fields()
-        )
-        job = {
-            "home": str(tmp_path / f"home-{next(_numbers)}"),
-            "api_url": prefect_server_process.api_url,
-            "environment": emulated.environment,
-            "config": config,
-            "inputs": [next(_numbers) for _ in range(inputs)],
-            "visibility_delay": DELAY,
-            **more,
-        }
-        return Run(workers, job, None if local else emulated, len(emulated.jobs))
-
-    return make
+#: Of the runs that are killed at a random moment, so many meet a fault of the service as well.
+WITH_FAULT = 1 / 3
+#: Faults that a rerun must cope with, and where they may strike.
+PASSING = [name for name, fault in FAULTS.items() if fault.passes and name != "hangs"]
+STRUCK = [
+    Endpoint.TOKEN,
+    Endpoint.BACKENDS,
+    Endpoint.PROPERTIES,
+    Endpoint.USAGE,
+    Endpoint.STATUS,
+    Endpoint.SEARCH,
+    Endpoint.SUBMIT,
+    Endpoint.JOB,
+    Endpoint.RESULT,
+    Endpoint.METRICS,
+]
 
 
 def test_before_the_intent(start_run, emulated: EmulatedService):
@@ -161,17 +89,23 @@ def test_while_the_answer_of_the_accepted_job_is_out(start_run, emulated: Emulat
 
 def test_right_after_the_answer(start_run, emulated: EmulatedService):
     """On local storage, where only a few milliseconds lie between the answer and the record."""
-    run = start_run()
-    worker = run.start()
-    wait_until(
-        lambda: any(r.endpoint == "submit" and r.status for r in emulated.requests),
-        30,
-        "the answer",
-        pause=0.0002,
-    )
-    worker.kill()
-    assert len(run.jobs) == 1
-    run.check()
+    sides: Counter[str] = Counter()
+    for _ in range(max(1, KILLS // 5)):
+        emulated.clear_requests()
+        run = start_run()
+        worker = run.start()
+        wait_until(
+            lambda: any(r.endpoint == "submit" and r.status for r in emulated.requests),
+            30,
+            "the answer",
+            pause=0.0002,
+        )
+        worker.kill()
+        assert len(run.jobs) == 1
+        sides[run.stage] += 1
+        run.check()
+    print(f"killed right after the answer: {dict(sides)}")
+    assert sides.keys() <= {"accepted, none recorded", "all recorded"}
 
 
 GATES = {
@@ -260,24 +194,48 @@ def test_at_random_moments(start_run, emulated: EmulatedService, local: bool):
     emulated.set_schedule(running_seconds=0.3)
     start_run(local=local).check()  # what is loaded at first use is loaded
     undisturbed = start_run(inputs=3, local=local)
+    worker = undisturbed.start()
+    undisturbed.wait_for_the_flow(worker)
     began = time.monotonic()
-    undisturbed.check()
+    worker.wait()
     length = time.monotonic() - began
+    undisturbed.check()
+    stages: Counter[str] = Counter()
     for number in range(KILLS):
         run = start_run(inputs=3, local=local)
-        moments = [chance.uniform(0, length) for _ in range(1 + number % 2)]
+        fault = None if local else strike_at_random(chance, emulated, run)
+        longest = length if fault is None else 2 * length
+        moments = [chance.uniform(0, longest) for _ in range(1 + number % 2)]
         for moment in moments:
             worker = run.start()
+            run.wait_for_the_flow(worker)
             worker.ended.wait(moment)
             if not worker.ended.is_set():
                 worker.kill()
-        print(f"seed {SEED}, kill {number} at {moments} of {length:.2f} s")
-        run.check()
+            stages[run.stage] += 1
+        print(f"seed {SEED}, kill {number} at {moments} of {length:.2f} s, fault {fault}")
+        emulated.faults.clear()
+        run.check(repeated=run.held)
+        emulated.set_schedule(running_seconds=0.3)
+    print(f"how far the killed runs had come: {dict(stages)}")
+
+
+def strike_at_random(chance: random.Random, emulated: EmulatedService, run: Run) -> str | None:
+    """Let a fault that passes strike some of the runs, and say which."""
+    if chance.random() >= WITH_FAULT:
+        return None
+    endpoint, name, times = chance.choice(STRUCK), chance.choice(PASSING), chance.randint(1, 3)
+    FAULTS[name].inject(emulated.faults, endpoint, times)
+    if endpoint in CHANGING:
+        # What a repeated submission made must still wait in the queue, to be cancelled there.
+        emulated.set_schedule(queued_seconds=math.inf)
+        run.held = True
+    return f"{name} at {endpoint}, {times} times"
 
 
 @pytest.mark.parametrize("local", [False, True], ids=["service", "this machine"])
 def test_two_processes_of_twenty_equal_tasks(start_run, local: bool):
     run = start_run(local=local, copies=20)
     first, second = run.start(), run.start()
-    assert (first.wait(), second.wait()) == (0, 0), (run.home / "log.txt").read_text()[-6000:]
+    assert (first.wait(), second.wait()) == (0, 0), run.log[-6000:]
     run.check()

@@ -79,8 +79,11 @@ def circuit_of(number: int) -> QuantumCircuit:
 
 
 @flow
-async def experiment(job: dict) -> dict[str, dict[str, int]]:
-    config = QiskitRuntimeConfig(**job["config"])
+async def experiment(job: dict, config: QiskitRuntimeConfig) -> dict[str, dict[str, int]]:
+    home = Path(job["home"])
+    (home / "begun").touch()
+    numbers = [number for number in job["inputs"] for _ in range(job.get("copies", 1))]
+    unsubmitted = len(numbers)
 
     async def one(number: int) -> dict[str, int]:
         reference = await submit_sampler_job_task(
@@ -92,6 +95,10 @@ async def experiment(job: dict) -> dict[str, dict[str, int]]:
             cache_scope="global",
             visibility_delay=job["visibility_delay"],
         )
+        nonlocal unsubmitted
+        unsubmitted -= 1
+        if not unsubmitted:
+            (home / "submitted").touch()
         output = await fetch_qiskit_job_result_task(
             job_reference=reference,
             runtime_config=config,
@@ -100,8 +107,6 @@ async def experiment(job: dict) -> dict[str, dict[str, int]]:
         )
         return output["result"][0].data.meas.get_counts()
 
-    copies = job.get("copies", 1)
-    numbers = [number for number in job["inputs"] for _ in range(copies)]
     found = await asyncio.gather(*(one(number) for number in numbers))
     return {str(number): counts for number, counts in zip(numbers, found, strict=True)}
 
@@ -113,7 +118,9 @@ async def run(job: dict) -> None:
         storage = GatedStorage(folder=str(home / "gated"))
         await storage.save(f"gated-{home.name}", overwrite=True)
         program = experiment.with_options(result_storage=storage)
-    results = await program(job)
+    # The token is in the configuration only: Prefect's server stores the parameters of flows.
+    config = QiskitRuntimeConfig(**job.pop("config"))
+    results = await program(job, config)
     temporary = home / "results.json.new"
     temporary.write_text(json.dumps(results))
     temporary.rename(home / "results.json")

@@ -3,7 +3,7 @@
 ``vectors/canonical.json`` holds values in a notation that JSON can carry, their canonical bytes and
 their digests. `reference` below is the specification of ``docs/identity.md`` in its plainest form;
 it wrote the file, and both it and the package must reproduce it. After a deliberate change of the
-encoding, and of its version with it, ``QCSC_WRITE_VECTORS=1`` writes the file anew.
+encoding, and of its version with it, ``QCSC_PREFECT_WRITE_VECTORS=1`` writes the file anew.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def reference(notation: list[Any]) -> bytes:
 
 
 def test_the_vectors_hold_every_value() -> None:
-    if os.environ.get("QCSC_WRITE_VECTORS"):
+    if os.environ.get("QCSC_PREFECT_WRITE_VECTORS"):
         magic = b"qcsc-prefect/canonical" + struct.pack("<Q", SCHEMA_VERSION) + b"s" + bytes(8)
         vectors = [
             {

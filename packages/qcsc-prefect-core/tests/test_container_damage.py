@@ -2,7 +2,7 @@
 
 The long form runs as many examples as it is told::
 
-    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
+    QCSC_PREFECT_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qcsc_prefect.core.container import FORMAT_VERSION, decode_container, encode
 from qcsc_prefect.core.container_registry import value_type_named
 from qcsc_prefect.core.errors import DamagedRecordError, FormatVersionError, RecordError
 
-EXAMPLES = int(os.environ.get("QCSC_FUZZ_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "300"))
 PREAMBLE = struct.Struct("<8sHHIQ")
 FORBIDDEN_EVENTS = (
     "compile",

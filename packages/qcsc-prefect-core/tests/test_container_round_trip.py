@@ -30,7 +30,7 @@ from qcsc_prefect.core.container import (
 from qcsc_prefect.core.container_registry import Part, ValueType, register_value_type
 from qcsc_prefect.core.errors import ConfigurationError, RecordError, UnsupportedTypeError
 
-EXAMPLES = int(os.environ.get("QCSC_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "150"))
 
 
 def same(one: object, other: object) -> bool:

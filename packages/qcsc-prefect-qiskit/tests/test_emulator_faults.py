@@ -182,8 +182,15 @@ def test_a_damaged_body_is_a_bare_decoding_error(scene, call) -> None:
         assert scene.emulator.count(endpoint) == 1
 
 
+def test_a_body_of_another_shape_reaches_the_caller(scene) -> None:
+    scene.emulator.faults.replace_body("usage", ["surprise"])
+    assert scene.service._active_api_client.cloud_usage() == ["surprise"]
+    assert "usage_limit_reached" in scene.service._active_api_client.cloud_usage()
+
+
 @pytest.mark.parametrize(
-    ("damage", "returned"), [("malformed", str), ("cut", str), ("empty", type(None))]
+    ("damage", "returned"),
+    [("malformed", str), ("cut", str), ("empty", type(None))],
 )
 def test_a_damaged_result_is_returned_as_if_it_were_one(scene, damage, returned) -> None:
     DAMAGES[damage](scene.emulator.faults, Endpoint.RESULT)
@@ -464,3 +471,20 @@ def test_faults_of_one_endpoint_strike_in_their_order() -> None:
     struck = [[f.kind.value for f in faults.strike(Endpoint.JOB)] for _ in range(4)]
     assert struck == [["delay", "status"], ["status"], ["close"], []]
     assert [f.kind.value for f in faults.strike(Endpoint.SUBMIT)] == ["malform"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 3250), (409, 0), (500, 1000), (502, 1000)])
+def test_an_answer_has_a_code_of_the_service_that_fits_it(status: int, code: int) -> None:
+    faults = Faults()
+    faults.answer("job", status=status)
+    assert [fault.code for fault in faults.pending] == [code]
+
+
+def test_access_tokens_are_known_after_they_were_revoked(scene) -> None:
+    (token,) = {t for t in scene.emulator.access_tokens if f"Bearer {t}" == bearer(scene.service)}
+    scene.emulator.revoke_access_tokens()
+    assert token in scene.emulator.access_tokens
+
+
+def bearer(service: QiskitRuntimeService) -> str:
+    return service._active_api_client._session.auth.get_headers()["Authorization"]

@@ -392,7 +392,7 @@ def test_digests_are_those_of_the_vectors() -> None:
     found = {
         name: digest(build()) for name, build in ALL.items() if name not in NOT_THE_SAME_EVERYWHERE
     }
-    if os.environ.get("QCSC_WRITE_VECTORS"):
+    if os.environ.get("QCSC_PREFECT_WRITE_VECTORS"):
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
         VECTORS.write_text(json.dumps({"origin": origin, "digests": found}, indent=2) + "\n")
     assert found == json.loads(VECTORS.read_text())["digests"]

@@ -1,7 +1,7 @@
 """Digests of whole inputs, pinned: the same on every supported Python and Qiskit.
 
 ``vectors/inputs.json`` says where its digests come from. After a deliberate change of a form, and
-of its version with it, ``QCSC_WRITE_VECTORS=1`` makes this test write them anew.
+of its version with it, ``QCSC_PREFECT_WRITE_VECTORS=1`` makes this test write them anew.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ INPUTS: dict[str, Callable[[], str | None]] = {
 
 
 def test_the_vectors_name_every_input() -> None:
-    if os.environ.get("QCSC_WRITE_VECTORS"):
+    if os.environ.get("QCSC_PREFECT_WRITE_VECTORS"):
         origin = json.loads(VECTORS.read_text())["origin"] if VECTORS.exists() else ""
         digests = {name: build() for name, build in INPUTS.items()}
         VECTORS.write_text(json.dumps({"origin": origin, "digests": digests}, indent=2) + "\n")

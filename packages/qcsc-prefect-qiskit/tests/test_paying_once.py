@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,21 @@ async def test_submit_and_fetch_with_both_caches(prefect_home: Path, emulated, c
     assert len(emulated.jobs) == 1
 
 
-@pytest.mark.parametrize("retry_after", [1, None], ids=["with Retry-After", "without"])
-async def test_a_429_is_waited_out(prefect_home: Path, emulated, config, retry_after):
-    emulated.faults.answer("submit", status=429, times=2, retry_after=retry_after)
+@pytest.mark.parametrize(
+    ("retry_after", "least_pauses"), [(3, [3]), (None, [2, 4])], ids=["with Retry-After", "without"]
+)
+async def test_a_429_is_waited_out(
+    prefect_home: Path, emulated, config, retry_after: int | None, least_pauses: list[int]
+):
+    refused = len(least_pauses)
+    emulated.faults.answer("submit", status=429, times=refused, retry_after=retry_after)
     reference = await submit(config)
     assert [job.id for job in emulated.jobs] == [reference["job_id"]]
-    assert emulated.count("submit") == 3
+    sent = [request.time for request in emulated.requests if request.endpoint == "submit"]
+    pauses = [(after - before).total_seconds() for before, after in pairwise(sent)]
+    assert len(pauses) == refused
+    # The service asks for more than the first pause would be; where it asks for nothing, they grow.
+    assert all(pause >= least for pause, least in zip(pauses, least_pauses, strict=True)), pauses
 
 
 async def test_a_429_without_end_is_an_error_with_its_facts(prefect_home: Path, emulated, config):
@@ -194,12 +204,14 @@ async def test_no_job_shows_up_after_a_lost_answer(prefect_home: Path, emulated,
 
 
 @pytest.mark.parametrize("endpoint", ["usage", "status"])
-@pytest.mark.parametrize("damage", ["truncate", "malform", "empty", "cut"])
+@pytest.mark.parametrize("damage", ["truncate", "malform", "empty", "cut", "null"])
 async def test_damage_before_the_job_is_sent_is_no_doubt(
     prefect_home: Path, emulated, config, endpoint: str, damage: str
 ):
     if damage == "cut":
         emulated.faults.truncate(endpoint, announced=False)
+    elif damage == "null":
+        emulated.faults.replace_body(endpoint, None)
     else:
         getattr(emulated.faults, damage)(endpoint)
     with pytest.raises(SubmissionError, match="no job was created") as caught:
@@ -232,6 +244,24 @@ async def test_a_job_that_failed_or_is_gone_is_submitted_anew(
         again = await submit(config, visibility_delay=0)
     assert again["job_id"] not in {failed["job_id"], second["job_id"]}
     assert "does not know it any more" in caplog.text
+
+
+async def test_a_cancelled_job_is_not_handed_out_again(
+    prefect_home: Path, emulated, config, caplog
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    cancelled = await submit(config)
+    assert (await submit(config))["job_id"] == cancelled["job_id"]
+    (await get_service_pool().service(config)).job(cancelled["job_id"]).cancel()
+    emulated.set_schedule()
+    with caplog.at_level(logging.WARNING):
+        again = await submit(config)
+    assert [job.id for job in emulated.jobs] == [cancelled["job_id"], again["job_id"]]
+    assert f"Job {cancelled['job_id']} is recorded for this input, but it ended as CANCELLED" in (
+        caplog.text
+    )
+    assert (await submit(config))["job_id"] == again["job_id"]
+    assert counts(await fetch(config, again)) == {"00001": 10}
 
 
 async def test_a_record_is_kept_where_the_job_cannot_be_seen_now(
@@ -344,6 +374,27 @@ async def test_an_account_with_several_instances(prefect_home: Path, tmp_path: P
             )
         assert not isinstance(caught.value, JobNotFoundError)
         assert caught.value.status == 403
+    get_service_pool().clear()
+
+
+async def test_a_preferred_plan_is_billed(prefect_home: Path, tmp_path: Path):
+    instances = tuple(
+        EmulatedInstance(name=plan, plan=plan, pricing_type=pricing)
+        for plan, pricing in (("open", "free"), ("premium", "paid"))
+    )
+    account = EmulatedAccount(instances=instances)
+    with EmulatedService(["fake_manila"], accounts=[account], seed=7) as emulated:
+        file = emulated.account_file(tmp_path / "accounts.json", instance="auto")
+        for plan, instance in zip(("open", "premium"), instances, strict=True):
+            config = QiskitRuntimeConfig(
+                account_name=ACCOUNT_NAME,
+                filename=str(file),
+                backend_name="fake_manila",
+                plans_preference=[plan],
+            )
+            reference = await submit(config)
+            assert reference["instance"] == instance.crn
+        assert [job.instance for job in emulated.jobs] == [instance.crn for instance in instances]
     get_service_pool().clear()
 
 

@@ -2,7 +2,7 @@
 
 What is forged has a valid hash, as whoever can write to the storage can make one. The long form::
 
-    QCSC_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
+    QCSC_PREFECT_FUZZ_EXAMPLES=100000 uv run pytest -n0 -k "container or forge" packages
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qcsc_prefect.core.container_registry import Buffer, value_type_named
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.integrations.qiskit.results.client_value_types import VALUE_TYPES
 
-EXAMPLES = int(os.environ.get("QCSC_FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "200"))
 NAMES = [value_type.name for value_type in VALUE_TYPES] + [
     f"qiskit/{name}"
     for name in (

@@ -20,6 +20,7 @@ from qcsc_prefect.core.errors import (
     JobFailedError,
     JobWaitTimeoutError,
     ResultUnavailableError,
+    SubmissionError,
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.retry import RetryAnswer, RetryRules
@@ -63,6 +64,11 @@ def test_every_type_in_the_table_exists_under_that_name(rules: RetryRules) -> No
         assert f"{kind.__module__}.{kind.__qualname__}" == name
 
 
+def wrapped(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -76,7 +82,11 @@ def test_every_type_in_the_table_exists_under_that_name(rules: RetryRules) -> No
         (TypeError(), False),
         # The caller said how long to wait; repeating the wait is not what was asked for.
         (JobWaitTimeoutError("not yet"), False),
+        (wrapped(ConnectionError(), JobWaitTimeoutError("not yet")), False),
+        (ExceptionGroup("jobs", [ConnectionError(), JobWaitTimeoutError("not yet")]), False),
+        (ExceptionGroup("jobs", [ConnectionError(), ConnectionResetError()]), True),
         # Asking again could pay twice.
+        (wrapped(ConnectionError(), SubmissionError("busy", status=503, retryable=True)), False),
         (SubmissionUncertainError("lost", status=504), False),
         (None, False),
         ("503", False),

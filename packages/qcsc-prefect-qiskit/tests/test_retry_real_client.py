@@ -39,6 +39,7 @@ from qcsc_prefect.integrations.qiskit.retry import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,7 +191,8 @@ def service() -> Iterator[LoopbackService]:
 def quick_retries(session: RetrySession) -> RetrySession:
     """Let the client repeat by its own rules, once and without its pauses of 15 s in total."""
     retry = PostForcelistRetry(total=1, backoff_factor=0, status_forcelist=STATUS_FORCELIST)
-    session.mount("http://", HTTPAdapter(max_retries=retry))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
 
 
@@ -237,7 +239,13 @@ FAULTS = [
     pytest.param(Fault(504), RETRY, None, id="504"),
     pytest.param(Fault(520), RETRY, None, id="520"),
     pytest.param(Fault(524), RETRY, None, id="524"),
+    pytest.param(Fault(521), RETRY, None, id="521"),
+    pytest.param(Fault(522), RETRY, None, id="522"),
     # Not among those that the client repeats.
+    pytest.param(Fault(408), RETRY, 408, id="408"),
+    pytest.param(Fault(425), RETRY, 425, id="425"),
+    pytest.param(Fault(501), DO_NOT, 501, id="501"),
+    pytest.param(Fault(505), DO_NOT, 505, id="505"),
     pytest.param(Fault(523), RETRY, 523, id="523"),
     pytest.param(Fault(breaks="closed"), RETRY, None, id="closed"),
     pytest.param(Fault(breaks="reset"), RETRY, None, id="reset"),
@@ -246,11 +254,19 @@ FAULTS = [
     pytest.param(Fault(body=RESULT, breaks="cut"), RETRY, None, id="cut"),
     pytest.param(Fault(body=b"<html>Bad gateway</html>"), RETRY, None, id="malformed"),
     pytest.param(Fault(body=b""), RETRY, None, id="empty"),
-    pytest.param(Fault(400, code=1012), RETRY, 400, id="code of too many pending jobs"),
-    pytest.param(Fault(403, code=1999), RETRY, 403, id="code of maintenance"),
-    pytest.param(Fault(409, code=3458), RETRY, 409, id="code of too many pending jobs, 409"),
-    pytest.param(Fault(400, code=1003), DO_NOT, 400, id="code of a bad job"),
-    pytest.param(Fault(429, code=4317), DO_NOT, 429, id="code of a used up quota"),
+    # A code decides against a status that says the opposite.
+    *(
+        pytest.param(Fault(status, code=code), answer, status, id=f"{status} with code {code}")
+        for status, answer, codes in (
+            (400, RETRY, (1000, 1006, 1008, 1010, 1011, 1012, 1202, 1999, 3458)),
+            (429, DO_NOT, (1002, 1003, 1005, 1007, 3211, 3220, 3236, 1200, 1201, 1305)),
+            (429, DO_NOT, (3250, 3302, 4317, 5201, 5202, 5302, 6053)),
+        )
+        for code in codes
+    ),
+    # One that no public material names leaves the decision to the status.
+    pytest.param(Fault(400, code=9999), DO_NOT, 400, id="400 with a code that nobody knows"),
+    pytest.param(Fault(429, code=9999), RETRY, 429, id="429 with a code that nobody knows"),
 ]
 
 
@@ -319,6 +335,17 @@ def test_a_url_that_is_none_does_not_mend() -> None:
 def test_a_broken_tls_handshake_may_pass(service: LoopbackService) -> None:
     session = RetrySession(service.url.replace("http:", "https:"), retries_total=0)
     assert classify_qiskit_error(failure_of(ProgramJob(session, JOB_ID).get)).answer is RETRY
+
+
+def test_a_refused_certificate_does_not_mend() -> None:
+    with EmulatedService(["fake_manila"]) as emulated:
+        # It ends the tunnel to any host with a certificate that only its own file vouches for.
+        session = quick_retries(
+            RetrySession("https://quantum.example", proxies={"https": emulated.root_url})
+        )
+        advice = classify_qiskit_error(failure_of(ProgramJob(session, JOB_ID).get))
+    assert advice.answer is DO_NOT
+    assert advice.because.startswith("ssl.SSLCertVerificationError"), advice
 
 
 def test_retry_after_is_found_where_the_client_does_not_wait_itself(

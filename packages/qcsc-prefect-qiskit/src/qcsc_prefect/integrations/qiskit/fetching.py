@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 from prefect.results import get_result_store
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
-    JobError,
     JobFailedError,
     JobTimeLimitError,
+    ResultUnavailableError,
 )
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.job_age import age_of
+from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
@@ -32,7 +35,8 @@ from qcsc_prefect.integrations.qiskit.presentation import (
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
+from qcsc_prefect.integrations.qiskit.submission_lookup import job_repeated_by
+from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY, submission_tag
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 
 #: The client's channel where neither the configuration nor the account names one.
 DEFAULT_CHANNEL = "ibm_quantum_platform"
+#: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
+SHORTEST_DOWNLOAD = 300.0
 #: A job younger than this, in seconds, has not ended yet.
 JUST_NOW = 1.0
 
@@ -62,7 +68,8 @@ class FetchArguments:
         artifact_key: Prefix of the Prefect artifacts; None for none.
         runtime_block_name: Name of the saved configuration.
         runtime_config: Inline configuration.
-        max_wait: Longest wait in seconds; None for no limit.
+        max_wait: Longest wait in seconds; None for no limit. What is left of it bounds the
+            download, too, but for its first five minutes.
         cache_result: Whether the output is kept in Prefect's result storage.
         cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
     """
@@ -163,22 +170,36 @@ async def _keep_output(key: str, output: JobOutput) -> bool:
 async def _fetch(
     arguments: FetchArguments, config: QiskitRuntimeConfig, key: str | None
 ) -> JobOutput:
-    service = await open_service_of_job(config, arguments.reference)
+    began = time.monotonic()
+    service, status = await _waited_for(arguments, config)
     reference = arguments.reference
+    kept = await _kept_in_its_place(service, reference, status)
+    if kept is not None:
+        if arguments.max_wait is not None:
+            left = max(0.0, arguments.max_wait - (time.monotonic() - began))
+            arguments = replace(arguments, max_wait=left)
+        key = None if key is None else await _record_key(kept, config)
+        return await _fetch(replace(arguments, reference=kept), config, key)
     job_id = str(reference.job_id)
-    job_url = job_page_url(
-        job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url
-    )
-    status = await _wait(service, arguments, job_id, job_url)
     _raise_unless_done(status, job_id, reference.backend_name)
-    fetched = await service.result(job_id)
+    try:
+        fetched = await service.result(job_id, seconds=_time_left(arguments.max_wait, began))
+    except ResultUnavailableError as error:
+        if error.retryable is not False:
+            raise
+        # A private one can be read once: whoever read it before may have recorded it.
+        recorded_under = key or await _record_key(reference, config)
+        recorded = recorded_under and await _kept_output(recorded_under, arguments)
+        if not recorded:
+            raise
+        return recorded
     output = _output(reference, fetched)
     metadata = await service.call(
         lambda: collect_job_metadata(
             primitive=reference.primitive or reference.program_type or "unknown",
             backend_name=output["backend_name"],
             job_id=job_id,
-            job_url=job_url,
+            job_url=_job_url(job_id, config),
             session_id=reference.session_id or fetched.session_id,
             input_digest=reference.input_digest,
             shots=reference.shots,
@@ -196,6 +217,17 @@ async def _fetch(
     return output
 
 
+def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
+    return job_page_url(job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url)
+
+
+def _time_left(max_wait: float | None, began: float) -> float | None:
+    """Return how long the download may take of a job that was waited for since then."""
+    if max_wait is None:
+        return None
+    return max(SHORTEST_DOWNLOAD, round(max_wait - (time.monotonic() - began), 1))
+
+
 def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
     if fetched.times is None:
         return {}
@@ -207,10 +239,28 @@ def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
     return {name: moment for name, moment in times.items() if moment is not None}
 
 
+async def _waited_for(
+    arguments: FetchArguments, config: QiskitRuntimeConfig
+) -> tuple[JobService, JobStatus]:
+    try:
+        service = await open_service_of_job(config, arguments.reference)
+        return service, await _wait(service, arguments, config)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await after_cancellation(
+                await open_service_of_job(config, arguments.reference),
+                str(arguments.reference.job_id),
+                run_logger(),
+                during="wait",
+                cancel_job=arguments.cancel_job_on_cancellation,
+            )
+        raise
+
+
 async def _wait(
-    service: JobService, arguments: FetchArguments, job_id: str, job_url: str | None
+    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
 ) -> JobStatus:
-    logger = run_logger()
+    job_id = str(arguments.reference.job_id)
     age = age_of(arguments.reference)
     limits = WaitLimits(
         max_wait=arguments.max_wait,
@@ -221,40 +271,42 @@ async def _wait(
     reporter = JobReporter(
         job_id=job_id,
         backend_name=arguments.reference.backend_name,
-        job_url=job_url,
+        job_url=_job_url(job_id, config),
         artifact_key=arguments.artifact_key,
-        logger=logger,
+        logger=run_logger(),
     )
     try:
         return await wait_for_job(service, job_id, limits, reporter.note)
-    except asyncio.CancelledError:
-        await _after_cancellation(service, arguments, job_id)
-        raise
     finally:
         await reporter.finish()
 
 
-async def _after_cancellation(service: JobService, arguments: FetchArguments, job_id: str) -> None:
-    logger = run_logger()
-    if not arguments.cancel_job_on_cancellation:
-        logger.warning(
-            "The wait for job %s was cancelled; the job goes on and can be fetched later", job_id
-        )
-        return
-    try:
-        with anyio.CancelScope(shield=True):
-            cancelled = await service.cancel(job_id)
-    except JobError as error:
-        logger.warning(
-            "The wait for job %s was cancelled, and the job could not be cancelled with it: %s",
-            job_id,
-            error,
-        )
-        return
-    logger.warning(
-        "The wait for job %s was cancelled; the job %s",
-        job_id,
-        "was cancelled with it" if cancelled else "had ended already",
+async def _kept_in_its_place(
+    service: JobService, reference: JobReference, status: JobStatus
+) -> JobReference | None:
+    """Return the job that another machine kept when it cancelled this one as its duplicate."""
+    if status.state is not JobState.CANCELLED or status.ran_too_long:
+        return None
+    if reference.primitive is None or reference.input_digest is None:
+        return None
+    tag = submission_tag(reference.primitive, reference.input_digest)
+    if tag not in (reference.tags or ()):
+        return None
+    kept = await job_repeated_by(service, reference, tag)
+    if kept is None:
+        return None
+    run_logger().warning(
+        "Job %s was cancelled as a duplicate of job %s, which is fetched in its place",
+        reference.job_id,
+        kept.job_id,
+    )
+    return msgspec.structs.replace(
+        reference,
+        job_id=kept.job_id,
+        backend_name=kept.backend_name or reference.backend_name,
+        submitted_at=None if kept.created_at is None else kept.created_at.isoformat(),
+        program_type=kept.program or reference.program_type,
+        session_id=kept.session_id,
     )
 
 

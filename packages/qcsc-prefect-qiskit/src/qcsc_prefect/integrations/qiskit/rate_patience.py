@@ -63,7 +63,8 @@ class RatePatience:
             try:
                 return await attempt()
             except SubmissionError as error:
-                wait = pause if error.retry_after is None else error.retry_after
+                # A Retry-After of nothing, or of a moment that is over, says no more than none.
+                wait = error.retry_after or pause
                 if not _is_for_the_moment(error) or loop.time() + wait > deadline:
                     raise
                 logger.info(
@@ -77,6 +78,6 @@ class RatePatience:
 
 def _is_for_the_moment(error: SubmissionError) -> bool:
     """Whether the service refused the job, and only because there are too many now."""
-    if isinstance(error, SubmissionUncertainError):
-        return False
+    if isinstance(error, SubmissionUncertainError) or error.retryable is False:
+        return False  # a quota that is used up is a 429 too
     return error.status == _TOO_MANY_REQUESTS or error.service_code in _COME_BACK_LATER

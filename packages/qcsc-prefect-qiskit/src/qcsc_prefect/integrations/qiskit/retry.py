@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.error_facts import iter_error_chain
 from qcsc_prefect.core.errors import JobWaitTimeoutError, SubmissionError
 from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import NEW_JOB_RULES, QISKIT_RETRY_RULES
@@ -27,6 +28,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from prefect import Task
@@ -91,7 +93,7 @@ def should_retry_qiskit_fetch_failure(
     Made for ``retry_condition_fn`` of a task; works in Prefect's synchronous and asynchronous
     engines. An error about which nothing is known is not retried: a mistake in a program would
     otherwise be repeated for most of an hour before its author sees it. Nor is the end of the
-    caller's own ``max_wait``, nor any failure to submit.
+    caller's own ``max_wait``, nor any failure to submit, however they are wrapped.
 
     Args:
         _task: The task; not used.
@@ -104,11 +106,20 @@ def should_retry_qiskit_fetch_failure(
     error = getattr(state, "data", None)
     if not isinstance(error, BaseException):
         return False
-    if isinstance(error, JobWaitTimeoutError | SubmissionError):
-        return False
     try:
+        if any(isinstance(link, JobWaitTimeoutError | SubmissionError) for link in _links(error)):
+            return False
         advice = classify_qiskit_error(error)
     except Exception:  # the error at hand must reach the user, not one about classifying it
         logger.exception("Could not tell whether %s may be retried", type(error).__name__)
         return False
     return advice.answer is RetryAnswer.RETRY
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what stands behind it, and the members of groups among them."""
+    for link in iter_error_chain(error):
+        yield link
+        if isinstance(link, BaseExceptionGroup):
+            for member in link.exceptions:
+                yield from _links(member)

@@ -15,6 +15,8 @@ from prefect.filesystems import LocalFileSystem, NullFileSystem
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage, get_result_store
 
+from qcsc_prefect.core.errors import QCSCPrefectError
+from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
 
@@ -22,9 +24,23 @@ if TYPE_CHECKING:
     from prefect.filesystems import WritableFileSystem
     from prefect.results import ResultStore
 
-__all__ = ["RunStorage"]
+__all__ = ["RunStorage", "StorageUnreadableError"]
 
 _logger = get_logger("qcsc.storage")
+
+#: Which errors of storage mean that it cannot be reached, and not that a key is absent.
+_OUTAGES = COMMON_RULES.extended(
+    types={
+        "botocore.exceptions.HTTPClientError": RetryAnswer.RETRY,
+        "google.api_core.exceptions.ServerError": RetryAnswer.RETRY,
+        "azure.core.exceptions.ServiceRequestError": RetryAnswer.RETRY,
+        "azure.core.exceptions.ServiceResponseError": RetryAnswer.RETRY,
+    }
+)
+
+
+class StorageUnreadableError(QCSCPrefectError, OSError):
+    """Storage could not be read, so that nobody knows whether something lies under a key."""
 
 
 class RunStorage:
@@ -73,15 +89,21 @@ class RunStorage:
 
         Returns:
             The content; None where there is none. Storage that is not local says in errors of its
-            own kind that a key is absent, so every error of it is taken for that.
+            own kind that a key is absent, so every error of it is taken for that, unless it is
+            known to mean an outage.
+
+        Raises:
+            StorageUnreadableError: If nobody knows whether something lies there.
         """
         block = await self.block()
         path = _local_path(block, key)
         if path is not None:
-            return await run_blocking(_read_file, path)
+            return await run_blocking(_read_file, path, key)
         try:
             content = await _call(block, "read_path", key)
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:
+            if advise_retry(error, _OUTAGES).answer is RetryAnswer.RETRY:
+                raise _unreadable(key, error) from error
             _logger.info("Nothing is stored under the key %s: %r", key, error)
             return None
         return content if isinstance(content, bytes) and content else None
@@ -108,13 +130,20 @@ def _write_file(path: Path, content: bytes) -> None:
     write_file_atomically(path, content)
 
 
-def _read_file(path: Path) -> bytes | None:
+def _read_file(path: Path, key: str) -> bytes | None:
     try:
         return path.read_bytes() or None
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            _logger.warning("%s cannot be read and is passed over: %s", path, error.strerror)
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _unreadable(key, error) from error
+
+
+def _unreadable(key: str, error: Exception) -> StorageUnreadableError:
+    return StorageUnreadableError(
+        f"Reading what is stored under the key {key} failed ({type(error).__name__}: {error}). "
+        "Whether something lies there is not known; see that the storage can be reached and read."
+    )
 
 
 async def _call(block: WritableFileSystem, method: str, *arguments: object) -> object:

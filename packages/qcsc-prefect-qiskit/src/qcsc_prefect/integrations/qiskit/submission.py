@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -31,6 +32,7 @@ from qcsc_prefect.core.errors import (
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.reference import REFERENCE_SCHEMA_VERSION, JobReference
+from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.rate_patience import RatePatience
@@ -39,11 +41,13 @@ from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from datetime import datetime
     from typing import Any
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
-    from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+    from qcsc_prefect.integrations.qiskit.submission_ledger import (
+        SubmissionIntent,
+        SubmissionLedger,
+    )
     from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
@@ -74,12 +78,15 @@ class Submitter:
         logger: Logger of the task run.
         runtime_block_name: The saved configuration block, for the reference.
         patience: How long to go on where the service takes no more jobs for the moment.
+        cancel_job_on_cancellation: Whether a job is cancelled that was accepted while the task was
+            cancelled.
     """
 
     service: JobService
     logger: RunLogger
     runtime_block_name: str | None = None
     patience: RatePatience = field(default_factory=RatePatience)
+    cancel_job_on_cancellation: bool = False
 
     async def submit(self, request: JobRequest, *, input_digest: str | None) -> Submission:
         """Submit a job, without asking whether it was submitted before.
@@ -96,7 +103,7 @@ class Submitter:
             SubmissionUncertainError: If the answer was lost.
         """
         return await self.patience.submit(
-            lambda: _uninterrupted(self._send(request, input_digest)), self.logger
+            lambda: self._uninterrupted(self._send(request, input_digest)), self.logger
         )
 
     async def submit_once(
@@ -113,7 +120,8 @@ class Submitter:
             request: The job; its tags hold the identity's tag.
             identity: The names under which the submission is remembered.
             ledger: Where records and intents are kept.
-            refresh: Submit anew, whatever is known of earlier submissions.
+            refresh: Submit anew, whatever is known of earlier submissions; one that was cut short
+                while it did so is finished instead.
 
         Returns:
             The job.
@@ -126,19 +134,27 @@ class Submitter:
         """
         memory = SubmissionMemory(identity, ledger, self.logger)
         async with hold_lock(identity.key):
-            lookup = SubmissionLookup(self.service, identity.tag, identity.lifetime, self.logger)
-            if refresh:
-                self.service.prepare(request.backend_name)
-                earlier = [job.job_id for job in await lookup.listed()]
-                lookup = SubmissionLookup(
-                    self.service, identity.tag, identity.lifetime, self.logger, earlier
+            lookup = SubmissionLookup(
+                self.service,
+                identity.tag,
+                request.backend_name,
+                None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
+                self.logger,
+            )
+            intent = await memory.outstanding_intent()
+            if not refresh or (intent is not None and intent.earlier is not None):
+                known = await self._submitted_before(
+                    request, identity, memory, lookup, intent, refresh=refresh
                 )
-            else:
-                known = await self._submitted_before(request, identity, memory, lookup)
                 if known is not None:
                     return Submission(known, reused=True)
+            earlier = None
+            if refresh:
+                self.service.prepare(request.backend_name)
+                earlier = await _to_be_replaced(memory, lookup)
+                lookup = lookup.leaving_out(earlier)
             return await self.patience.submit(
-                lambda: self._send_once(request, identity, memory, lookup), self.logger
+                lambda: self._send_once(request, identity, memory, lookup, earlier), self.logger
             )
 
     async def _submitted_before(
@@ -147,12 +163,17 @@ class Submitter:
         identity: SubmissionIdentity,
         memory: SubmissionMemory,
         lookup: SubmissionLookup,
+        intent: SubmissionIntent | None,
+        *,
+        refresh: bool,
     ) -> JobReference | None:
-        intent = await memory.outstanding_intent()
-        recorded = await memory.recorded_job(self.service)
+        # Where a submission was to replace these jobs and was cut short, they are not its own.
+        earlier = [] if intent is None else intent.earlier or []
+        recorded = await memory.recorded_job(self.service, except_for=earlier)
         if recorded is not None:
             # The answer came and was recorded; only a repeated submission leaves doubts.
             if intent is not None and intent.sent_again:
+                lookup = lookup.leaving_out(earlier)
                 return await self._settle(recorded, request, identity, memory, lookup)
             if intent is not None:
                 await memory.clear_intent()
@@ -168,7 +189,16 @@ class Submitter:
                 intent.holder,
                 identity.visibility_delay,
             )
-            found = await lookup.job_that_may_show_up(identity.visibility_delay)
+            found = await lookup.leaving_out(earlier).job_that_may_show_up(
+                identity.visibility_delay
+            )
+            if found is None and earlier and not refresh:
+                # It was never sent, so the jobs that it was to replace still stand.
+                await memory.clear_intent()
+                recorded = await memory.recorded_job(self.service)
+                if recorded is not None:
+                    return recorded
+                found = await lookup.usable_job()
         return None if found is None else await self._adopt(found, request, identity, memory)
 
     async def _send_once(
@@ -177,9 +207,12 @@ class Submitter:
         identity: SubmissionIdentity,
         memory: SubmissionMemory,
         lookup: SubmissionLookup,
+        earlier: list[str] | None,
     ) -> Submission:
         try:
-            submission = await _uninterrupted(self._send_and_record(request, identity, memory))
+            submission = await self._uninterrupted(
+                self._send_and_record(request, identity, memory, earlier)
+            )
         except SubmissionUncertainError as error:
             self.logger.warning("%s Looking for it now", error)
             try:
@@ -221,9 +254,13 @@ class Submitter:
         return Submission(await self._adopt(oldest, request, identity, memory), reused=True)
 
     async def _send_and_record(
-        self, request: JobRequest, identity: SubmissionIdentity, memory: SubmissionMemory
+        self,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        memory: SubmissionMemory,
+        earlier: list[str] | None,
     ) -> Submission:
-        await memory.declare_intent()
+        await memory.declare_intent(earlier)
         try:
             submission = await self._send(request, identity.input_digest)
         except SubmissionUncertainError:
@@ -231,7 +268,9 @@ class Submitter:
         except (SubmissionError, InputError, ConfigurationError):
             await memory.clear_intent()
             raise
-        await memory.record(submission.reference, settled=not submission.sent_again)
+        await memory.record(
+            submission.reference, settled=not submission.sent_again, earlier=earlier
+        )
         return submission
 
     async def _send(self, request: JobRequest, input_digest: str | None) -> Submission:
@@ -252,6 +291,25 @@ class Submitter:
             session_id=submitted.session_id,
         )
         return Submission(reference, reused=False, sent_again=submitted.sent_again)
+
+    async def _uninterrupted(self, submission: Coroutine[Any, Any, Submission]) -> Submission:
+        """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
+        task = asyncio.ensure_future(submission)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+                # An error is looked at: nobody else will, and asyncio would complain.
+                if not task.cancelled() and task.exception() is None:
+                    await after_cancellation(
+                        self.service,
+                        str(task.result().reference.job_id),
+                        self.logger,
+                        during="submission",
+                        cancel_job=self.cancel_job_on_cancellation,
+                    )
+            raise
 
     async def _settle(
         self,
@@ -332,14 +390,9 @@ class Submitter:
         )
 
 
-async def _uninterrupted(submission: Coroutine[Any, Any, Submission]) -> Submission:
-    """Finish a submission whatever happens to the caller; a job that was sent must be recorded."""
-    task = asyncio.ensure_future(submission)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # looked at: nobody else will, and asyncio would complain
-        raise
+async def _to_be_replaced(memory: SubmissionMemory, lookup: SubmissionLookup) -> list[str]:
+    """Return the ids of all jobs that a refreshed submission is to replace."""
+    recorded = await memory.recorded_id()
+    listed = [job.job_id for job in await lookup.listed()]
+    # The service need not list the recorded one yet.
+    return listed if recorded is None or recorded in listed else [*listed, recorded]

@@ -19,7 +19,7 @@ from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.errors import JobReferenceError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
+from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 
 if TYPE_CHECKING:
     from prefect.types import DateTime
@@ -39,6 +39,8 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
         declared_at: When the submission was about to be sent.
         holder: Host and process that were about to send it.
         sent_again: Whether the submission is known to have been sent more than once on its way.
+        earlier: Ids of the jobs that the submission was to replace; None where it was not asked to
+            replace any.
         schema_version: Version of this schema.
     """
 
@@ -46,6 +48,7 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
     declared_at: datetime
     holder: str = ""
     sent_again: bool = False
+    earlier: list[str] | None = None
     schema_version: int = 1
 
 
@@ -103,7 +106,11 @@ class SubmissionLedger:
 
     async def content(self, key: str) -> dict[str, object] | None:
         """Return what a record holds, or None where there is none that can be used."""
-        content = await self._read(key)
+        try:
+            content = await self._read(key)
+        except StorageUnreadableError as error:
+            self._logger.warning("A record of an earlier submission is passed over: %s", error)
+            return None
         return cast("dict[str, object]", content) if isinstance(content, dict) else None
 
     async def write_content(
@@ -130,36 +137,57 @@ class SubmissionLedger:
         """
         await self._write(key, reference.to_dict(), expires_at)
 
-    async def declare_intent(self, key: str) -> None:
-        """Say that a submission is about to be sent."""
-        await self._write_intent(key, outstanding=True)
+    async def declare_intent(
+        self, key: str, *, sent_again: bool = False, earlier: list[str] | None = None
+    ) -> None:
+        """Say that a submission is about to be sent, or may have made jobs that nobody knows of.
 
-    async def keep_intent(self, key: str) -> None:
-        """Say that a submission was sent more than once, and may have made more jobs than one."""
-        await self._write_intent(key, outstanding=True, sent_again=True)
+        Args:
+            key: The submit key.
+            sent_again: It was sent more than once, and may have made more jobs than one.
+            earlier: Ids of the jobs that it is to replace.
+        """
+        await self._write_intent(key, outstanding=True, sent_again=sent_again, earlier=earlier)
 
     async def clear_intent(self, key: str) -> None:
         """Say that no job of a submission is unknown any more."""
         await self._write_intent(key, outstanding=False)
 
     async def outstanding_intent(self, key: str) -> SubmissionIntent | None:
-        """Return the intent whose jobs may not all be known, or None."""
-        content = await self._read(_intent_key(key))
+        """Return the intent whose jobs may not all be known, or None.
+
+        An intent that may be there and cannot be read is one: to heed it costs the visibility
+        delay, not to heed it may cost a job.
+        """
+        unknown = SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
+        try:
+            content = await self._read(_intent_key(key))
+        except StorageUnreadableError as error:
+            self._logger.warning("An intent to submit may be outstanding: %s", error)
+            return unknown
         if content is None:
             return None
         try:
             intent = msgspec.convert(content, SubmissionIntent, strict=False)
         except msgspec.ValidationError as error:
             self._logger.warning("An intent to submit cannot be read, and is heeded: %s", error)
-            return SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
+            return unknown
         return intent if intent.outstanding else None
 
-    async def _write_intent(self, key: str, *, outstanding: bool, sent_again: bool = False) -> None:
+    async def _write_intent(
+        self,
+        key: str,
+        *,
+        outstanding: bool,
+        sent_again: bool = False,
+        earlier: list[str] | None = None,
+    ) -> None:
         intent = SubmissionIntent(
             outstanding=outstanding,
             declared_at=datetime.now(UTC),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             sent_again=sent_again,
+            earlier=earlier,
         )
         await self._write(_intent_key(key), msgspec.to_builtins(intent), None)
 

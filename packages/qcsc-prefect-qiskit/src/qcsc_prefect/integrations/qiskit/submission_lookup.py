@@ -12,16 +12,19 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
-__all__ = ["REPEATED_WITHIN", "SubmissionLookup"]
+__all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup", "job_repeated_by"]
 
 #: Jobs of one tag that were created this close to each other come from one submission that was
 #: sent again, by the client or by a machine that began at the same moment; those further apart were
-#: asked for one by one, for example with Prefect's refresh_cache. The client's own repetitions of a
-#: POST end after 15 s of answers, each of which may take a while.
+#: asked for one by one, for example with Prefect's refresh_cache.
 REPEATED_WITHIN = timedelta(minutes=2)
+#: The same where a submission is known to have been sent and its answer to have been lost: the
+#: client sends it up to six times, each of which a slow gateway may take minutes to refuse.
+LOST_WITHIN = timedelta(minutes=15)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_PAUSE = 0.2
@@ -29,12 +32,15 @@ _LONGEST_PAUSE = 5.0
 
 
 class SubmissionLookup:
-    """Looks for the jobs of one input.
+    """Looks for the jobs of one input on one backend.
 
     Args:
         service: Where to look.
         tag: The tag of the input.
-        lifetime: How old a job may be; None for any age.
+        backend_name: The backend. A digest that the caller made need not hold it, so jobs on
+            another one may carry the same tag; they are not this submission's.
+        created_after: How old a job may be. A moment, not an age: a job that this very submission
+            makes must not grow too old while it is looked for. None for any age.
         logger: Where to say which jobs were cancelled.
         except_for: Ids of jobs that do not count.
     """
@@ -43,15 +49,34 @@ class SubmissionLookup:
         self,
         service: JobService,
         tag: str,
-        lifetime: timedelta | None,
+        backend_name: str,
+        created_after: datetime | None,
         logger: RunLogger,
+        *,
         except_for: Collection[str] = (),
     ) -> None:
         self._service = service
         self._tag = tag
-        self._lifetime = lifetime
+        self._backend_name = backend_name
+        self._created_after = created_after
         self._logger = logger
         self._except_for = frozenset(except_for)
+        self._named: set[str] = set()  # repetitions that the log has named
+
+    def leaving_out(self, job_ids: Collection[str]) -> SubmissionLookup:
+        """Return the same lookup for which some jobs do not count.
+
+        Args:
+            job_ids: Their ids.
+        """
+        return SubmissionLookup(
+            self._service,
+            self._tag,
+            self._backend_name,
+            self._created_after,
+            self._logger,
+            except_for={*self._except_for, *job_ids},
+        )
 
     async def listed(self) -> list[ListedJob]:
         """Return the jobs that the service lists, oldest first, in the same order for everybody.
@@ -59,13 +84,21 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        oldest = None if self._lifetime is None else datetime.now(UTC) - self._lifetime
-        found = await self._service.jobs_with_tag(self._tag, oldest)
-        counted = [job for job in found if job.job_id not in self._except_for]
+        found = await self._service.jobs_with_tag(self._tag, self._created_after)
+        counted = [
+            job
+            for job in found
+            if job.job_id not in self._except_for and job.backend_name in {None, self._backend_name}
+        ]
         return sorted(counted, key=lambda job: (job.created_at or _NEVER, job.job_id))
 
-    async def usable_job(self) -> ListedJob | None:
+    async def usable_job(self, repeated_within: timedelta = REPEATED_WITHIN) -> ListedJob | None:
         """Return the oldest job that has not failed, and cancel what repeats it in the queue.
+
+        A repetition that runs already cannot be taken back; the log names it.
+
+        Args:
+            repeated_within: How much later than that job another one counts as its repetition.
 
         Raises:
             JobError: If the service could not be asked.
@@ -79,8 +112,19 @@ class SubmissionLookup:
             return None
         first, *others = usable
         for other in others:
-            if _repeats(other, first):
+            if not _repeats(other, first, repeated_within):
+                continue
+            if other.state in {JobState.INITIALIZING, JobState.QUEUED}:
                 await self._cancel_duplicate(other, first)
+            elif other.job_id not in self._named:
+                self._named.add(other.job_id)
+                self._logger.warning(
+                    "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
+                    "was not cancelled",
+                    other.job_id,
+                    other.state.value,
+                    first.job_id,
+                )
         return first
 
     async def job_that_may_show_up(self, visibility_delay: float) -> ListedJob | None:
@@ -105,7 +149,7 @@ class SubmissionLookup:
             # Asked before the search is sent: the last one comes after the deadline.
             is_last = loop.time() >= deadline
             try:
-                found = await self.usable_job()
+                found = await self.usable_job(LOST_WITHIN)
             except JobError as error:
                 if is_last or error.retryable is False:
                     raise
@@ -132,10 +176,40 @@ class SubmissionLookup:
             )
 
 
-def _repeats(other: ListedJob, first: ListedJob) -> bool:
-    """Whether a job waits in the queue only because a submission was sent more than once."""
-    if other.state not in {JobState.INITIALIZING, JobState.QUEUED}:
-        return False
+async def job_repeated_by(
+    service: JobService, reference: JobReference, tag: str
+) -> ListedJob | None:
+    """Return the usable job that a cancelled one was a repetition of, or None.
+
+    Args:
+        service: Where both run.
+        reference: The cancelled job.
+        tag: The tag of its input.
+
+    Raises:
+        JobError: If the service could not be asked.
+    """
+    listed = [
+        job
+        for job in await service.jobs_with_tag(tag, None)
+        if job.backend_name in {None, reference.backend_name}
+    ]
+    own = next((job for job in listed if job.job_id == reference.job_id), None)
+    if own is None or own.created_at is None:
+        return None
+    earlier = [
+        job
+        for job in listed
+        if job.state not in {JobState.ERROR, JobState.CANCELLED}
+        and job.created_at is not None
+        and (job.created_at, job.job_id) < (own.created_at, own.job_id)
+        and _repeats(own, job, LOST_WITHIN)
+    ]
+    return min(earlier, key=lambda job: (job.created_at or _NEVER, job.job_id), default=None)
+
+
+def _repeats(other: ListedJob, first: ListedJob, within: timedelta) -> bool:
+    """Whether a job is there only because the submission of the first one was sent again."""
     if other.created_at is None or first.created_at is None:
         return False
-    return other.created_at - first.created_at <= REPEATED_WITHIN
+    return other.created_at - first.created_at <= within

@@ -15,6 +15,8 @@ from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService
     from qcsc_prefect.integrations.qiskit.submission_ledger import (
@@ -61,17 +63,25 @@ class SubmissionMemory:
         self._ledger = ledger
         self._logger = logger
 
-    async def recorded_job(self, service: JobService) -> JobReference | None:
+    async def recorded_id(self) -> str | None:
+        """Return the id of the job that was recorded, whatever became of it."""
+        reference = await self._ledger.record(self._identity.key)
+        return None if reference is None else reference.job_id
+
+    async def recorded_job(
+        self, service: JobService, *, except_for: Collection[str] = ()
+    ) -> JobReference | None:
         """Return the job that was recorded, unless it failed or is gone; the log then says why.
 
         Args:
             service: Where to ask how the job stands.
+            except_for: Ids of jobs that do not count.
 
         Raises:
             JobError: If the service does not let this account see the job.
         """
         reference = await self._ledger.record(self._identity.key)
-        if reference is None or reference.job_id is None:
+        if reference is None or reference.job_id is None or reference.job_id in except_for:
             return None
         try:
             status = await service.status(reference.job_id)
@@ -113,10 +123,14 @@ class SubmissionMemory:
         """Return the intent whose jobs may not all be known, or None."""
         return await self._ledger.outstanding_intent(self._identity.key)
 
-    async def declare_intent(self) -> None:
-        """Say that the job is about to be sent."""
+    async def declare_intent(self, earlier: list[str] | None) -> None:
+        """Say that the job is about to be sent.
+
+        Args:
+            earlier: Ids of the jobs that it is to replace; None where it is to replace none.
+        """
         try:
-            await self._ledger.declare_intent(self._identity.key)
+            await self._ledger.declare_intent(self._identity.key, earlier=earlier)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(
                 "The intent to submit could not be stored (%s: %s); if this process dies before "
@@ -125,18 +139,23 @@ class SubmissionMemory:
                 error,
             )
 
-    async def record(self, reference: JobReference, *, settled: bool) -> None:
+    async def record(
+        self, reference: JobReference, *, settled: bool, earlier: list[str] | None = None
+    ) -> None:
         """Record a job; one that cannot be recorded is named in the log.
 
         Args:
             reference: The job.
             settled: Whether it is certain that the submission made no other job.
+            earlier: Ids of the jobs that it replaces.
         """
         created = submission_time(reference) or datetime.now(UTC)
         expires_at = None if self._identity.lifetime is None else created + self._identity.lifetime
         try:
             if not settled:
-                await self._ledger.keep_intent(self._identity.key)
+                await self._ledger.declare_intent(
+                    self._identity.key, sent_again=True, earlier=earlier
+                )
             await self._ledger.write_record(self._identity.key, reference, expires_at)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(

@@ -81,12 +81,19 @@ class SubmitCache:
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY
 
 
-async def submit_job(arguments: JobArguments, cache: SubmitCache | None) -> Submission:
+async def submit_job(
+    arguments: JobArguments,
+    cache: SubmitCache | None,
+    *,
+    cancel_job_on_cancellation: bool = False,
+) -> Submission:
     """Submit the job that a call describes.
 
     Args:
         arguments: The call.
         cache: How to submit it once; None to submit without asking.
+        cancel_job_on_cancellation: Whether a job is cancelled that is accepted while the caller is
+            cancelled.
 
     Returns:
         The submitted job, and whether it had been submitted before.
@@ -101,7 +108,12 @@ async def submit_job(arguments: JobArguments, cache: SubmitCache | None) -> Subm
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
     logger = run_logger()
-    submitter = Submitter(service, logger, runtime_block_name=arguments.runtime_block_name)
+    submitter = Submitter(
+        service,
+        logger,
+        runtime_block_name=arguments.runtime_block_name,
+        cancel_job_on_cancellation=cancel_job_on_cancellation,
+    )
     if cache is None:
         _refuse_bad_tags(request.tags)
         return await submitter.submit(request, input_digest=arguments.input_digest)
@@ -114,7 +126,7 @@ async def submit_job(arguments: JobArguments, cache: SubmitCache | None) -> Subm
     )
 
 
-def submission_tag(primitive: PrimitiveName, input_digest: str) -> str:
+def submission_tag(primitive: str, input_digest: str) -> str:
     """Return the tag under which the service lists the jobs of an input.
 
     Args:
@@ -164,7 +176,7 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _with_tag(request: JobRequest, tag: str) -> JobRequest:
-    return replace(request, tags=(*request.tags, tag))
+    return replace(request, tags=(*request.tags, tag), input_tag=tag)
 
 
 def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
@@ -201,7 +213,12 @@ def _identity(
     )
     key = build_key(
         None,
-        {"input_digest": digest, "runtime_config": config, "configuration_identity": account},
+        {
+            "input_digest": digest,
+            "backend_name": request.backend_name,
+            "runtime_config": config,
+            "configuration_identity": account,
+        },
     )
     assert key is not None  # noqa: S101 - there is a digest to key on
     return SubmissionIdentity(

@@ -97,7 +97,9 @@ async def run_sampler_task(
         options=options,
         input_digest=input_digest,
     )
-    submission = await submit_job(arguments, cache=None)
+    submission = await submit_job(
+        arguments, cache=None, cancel_job_on_cancellation=cancel_job_on_cancellation
+    )
     output, _ = await fetch_job(
         FetchArguments(
             reference=submission.reference,
@@ -167,7 +169,9 @@ async def run_estimator_task(
         options=options,
         input_digest=input_digest,
     )
-    submission = await submit_job(arguments, cache=None)
+    submission = await submit_job(
+        arguments, cache=None, cancel_job_on_cancellation=cancel_job_on_cancellation
+    )
     output, _ = await fetch_job(
         FetchArguments(
             reference=submission.reference,
@@ -368,7 +372,8 @@ async def fetch_qiskit_job_result_task(
         input_digest: Input digest, when it is not in ``job_reference``.
         cache_result: Keep the output in Prefect's result storage under the job id, and take it from
             there where it is kept already.
-        max_wait: Longest wait for the job in seconds; None for no limit.
+        max_wait: Longest wait for the job in seconds; None for no limit. What is left of it, but
+            at least five minutes, is the time for the download of the result.
         cancel_job_on_cancellation: Whether a cancelled task cancels the job; otherwise it goes on.
 
     Returns:

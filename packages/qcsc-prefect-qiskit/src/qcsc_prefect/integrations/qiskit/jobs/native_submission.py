@@ -14,7 +14,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
-from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
+from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
 from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
-
-#: What reading an answer that is not what it should be can raise, besides the client's own errors.
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class NativeSubmission(NamedTuple):
@@ -151,7 +148,7 @@ def _submit(
                 shots=request.shots,
                 precision=request.precision,
             )
-        except (*CLIENT_ERRORS, *_UNREADABLE) as error:
+        except (*CLIENT_ERRORS, *UNREADABLE) as error:
             if posts.accepted:
                 raise SubmissionUncertainError(
                     redacted(
@@ -163,7 +160,7 @@ def _submit(
                     ),
                     backend_name=request.backend_name,
                 ) from None
-            if posts.last_method != "POST" and _is_about_an_answer(error):
+            if _is_about_an_answer(error, posts.last_method):
                 # It was not the answer of the submission, so none was sent.
                 raise SubmissionError(
                     redacted(
@@ -187,9 +184,18 @@ def _submit(
     return NativeSubmission(native_job, posts.sent_again)
 
 
-def _is_about_an_answer(error: BaseException) -> bool:
-    """Whether an answer came, and could not be read to its end or understood."""
-    return any(
+def _is_about_an_answer(error: Exception, method: str | None) -> bool:
+    """Whether a request that precedes the submission was answered by what cannot be understood.
+
+    Args:
+        error: What the client raised.
+        method: Method of the last request that was answered; None where none was.
+    """
+    if method == "POST":
+        return False
+    # An answer that is JSON and no object, such as null, makes the client stumble.
+    stumbled = method is not None and isinstance(error, AttributeError | KeyError | TypeError)
+    return stumbled or any(
         isinstance(link, InvalidJSONError | ChunkedEncodingError)
         for link in iter_error_chain(error)
     )

@@ -7,12 +7,23 @@ the next fetch takes it from there.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
+import anyio
+
+from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
+from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 __all__ = ["PrivateResults"]
+
+#: How long a cancelled task waits for a download that cannot be made again.
+_SECONDS_TO_FINISH = 60.0
 
 
 class PrivateResults:
@@ -32,7 +43,47 @@ class PrivateResults:
         """Return those in the result storage of the current run."""
         return cls(RunStorage(), instance)
 
-    async def write(self, job_id: str, text: str) -> None:
+    async def obtain(self, job_id: str, download: Callable[[], Awaitable[str]]) -> str:
+        """Return the text of a result, downloading it where none is kept.
+
+        One caller of a machine downloads, the others take what it has kept; a download that has
+        begun is finished and kept although its caller is cancelled.
+
+        Args:
+            job_id: The job.
+            download: Reads the text from the service, which can be done once.
+
+        Returns:
+            The text.
+        """
+        async with hold_lock(self._key(job_id)):
+            text = await self._read(job_id)
+            return await self._download_and_keep(job_id, download) if text is None else text
+
+    async def _download_and_keep(self, job_id: str, download: Callable[[], Awaitable[str]]) -> str:
+        async def keep() -> str:
+            text = await download()
+            await self._write(job_id, text)
+            return text
+
+        keeping = asyncio.ensure_future(keep())
+        try:
+            return await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                done, _ = await asyncio.wait([keeping], timeout=_SECONDS_TO_FINISH)
+            if not done:
+                run_logger().warning(
+                    "The download of the private result of job %s was cancelled and has not "
+                    "ended within %g s; it can be made once, so the result may be lost",
+                    job_id,
+                    _SECONDS_TO_FINISH,
+                )
+            elif not keeping.cancelled():
+                keeping.exception()  # looked at: nobody else will, and asyncio would complain
+            raise
+
+    async def _write(self, job_id: str, text: str) -> None:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""
         try:
             await self._storage.write(self._key(job_id), text.encode())
@@ -45,9 +96,15 @@ class PrivateResults:
                 error,
             )
 
-    async def read(self, job_id: str) -> str | None:
+    async def _read(self, job_id: str) -> str | None:
         """Return the text of a result, or None where none is kept."""
-        content = await self._storage.read(self._key(job_id))
+        try:
+            content = await self._storage.read(self._key(job_id))
+        except StorageUnreadableError as error:
+            run_logger().warning(
+                "Whether the result of the private job %s was kept is not known: %s", job_id, error
+            )
+            return None
         return None if content is None else content.decode()
 
     async def remove(self, job_id: str) -> None:

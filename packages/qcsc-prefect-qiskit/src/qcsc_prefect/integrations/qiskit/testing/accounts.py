@@ -84,7 +84,8 @@ class AccessTokens:
     def __init__(self, accounts: tuple[EmulatedAccount, ...], lifetime: float) -> None:
         self.lifetime = lifetime
         self._accounts_by_key = {account.token: account for account in accounts}
-        self._issued: dict[str, tuple[EmulatedAccount, float]] = {}
+        self._good: dict[str, tuple[EmulatedAccount, float]] = {}
+        self._issued: list[str] = []
         self._lock = threading.Lock()
 
     def issue(self, api_key: str) -> str | None:
@@ -102,8 +103,15 @@ class AccessTokens:
             }
         )
         with self._lock:
-            self._issued[token] = (account, now + self.lifetime)
+            self._good[token] = (account, now + self.lifetime)
+            self._issued.append(token)
         return token
+
+    @property
+    def issued(self) -> tuple[str, ...]:
+        """Every access token given out so far, the oldest first."""
+        with self._lock:
+            return tuple(self._issued)
 
     def account_of(self, authorization: str) -> EmulatedAccount | None:
         """Return whose ``Authorization`` header this is, or None where it opens nothing.
@@ -115,13 +123,13 @@ class AccessTokens:
         if scheme.lower() == "apikey":
             return self._accounts_by_key.get(credential)
         with self._lock:
-            account, good_until = self._issued.get(credential, (None, 0.0))
+            account, good_until = self._good.get(credential, (None, 0.0))
         return account if time.time() < good_until else None
 
     def revoke_all(self) -> None:
         """Make every access token given out so far useless; API keys stay good."""
         with self._lock:
-            self._issued.clear()
+            self._good.clear()
 
 
 def _unsigned_jwt(claims: dict[str, str | int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -125,6 +126,9 @@ class Control:
             case "PUT schedule":
                 change = msgspec.json.decode(body, type=ScheduleChange)
                 self._store.schedule = change.schedule()
+            case "PUT clock":
+                ahead = msgspec.json.decode(body, type=float)
+                self._store.clock_ahead = timedelta(seconds=ahead)
             case "POST release":
                 self._store.release(msgspec.json.decode(body, type=str | None))
             case _:

@@ -51,11 +51,11 @@ class RequestLog:
             self._records[self._next] = record
             return self._next
 
-    def finish(self, number: int, status: int | None, fault: str | None) -> None:
+    def finish(self, number: int, status: int | None) -> None:
         """Note how a request was answered, unless it was cleared away in the meantime."""
         with self._lock:
             if number in self._records:
-                self._records[number] = replace(self._records[number], status=status, fault=fault)
+                self._records[number] = replace(self._records[number], status=status)
 
     def clear(self) -> None:
         """Forget all requests."""
@@ -96,10 +96,14 @@ class Dispatcher:
             connection: The number of the connection it came over.
         """
         asked = route(request)
-        number = self._log.begin(_record(request, asked.endpoint, connection))
         struck = self._faults.strike(asked.endpoint)
         delays = [fault for fault in struck if fault.kind is FaultKind.DELAY]
         fault = next((fault for fault in struck if fault.kind is not FaultKind.DELAY), None)
+        # Noted before the answer is due: whoever watches may act while it is held back.
+        noted = fault or next(iter(delays), None)
+        number = self._log.begin(
+            _record(request, asked.endpoint, connection, noted.kind if noted else None)
+        )
 
         self._wait(sum(delay.seconds for delay in delays if delay.when == "before"))
         if fault is None or fault.when == "after":
@@ -110,7 +114,7 @@ class Dispatcher:
 
         delivery = Delivery(response) if fault is None else _struck(response, fault)
         status = None if delivery.damage in _DROPPING else delivery.response.status
-        self._log.finish(number, status, fault.kind if fault else None)
+        self._log.finish(number, status)
         return delivery
 
     def _wait(self, seconds: float) -> None:
@@ -131,6 +135,8 @@ def _struck(response: Response, fault: Fault) -> Delivery:
             return Delivery(Response(200, _GATEWAY_PAGE, content_type="text/html"))
         case FaultKind.EMPTY:
             return Delivery(Response(200))
+        case FaultKind.BODY:
+            return Delivery(Response(200, fault.text.encode()))
         case FaultKind.STATE:
             return Delivery(_in_state(response, fault.text))
         case _:
@@ -145,7 +151,9 @@ def _in_state(response: Response, state: str) -> Response:
     return replace(response, body=json.dumps(described).encode())
 
 
-def _record(request: Request, endpoint: Endpoint, connection: int) -> RequestRecord:
+def _record(
+    request: Request, endpoint: Endpoint, connection: int, fault: FaultKind | None
+) -> RequestRecord:
     query = urlencode(request.query, doseq=True)
     return RequestRecord(
         time=datetime.now(UTC),
@@ -155,4 +163,5 @@ def _record(request: Request, endpoint: Endpoint, connection: int) -> RequestRec
         status=None,
         instance=request.headers.get("service-crn"),
         connection=connection,
+        fault=fault,
     )

@@ -133,7 +133,8 @@ class RequestRecord:
         instance: The CRN that the client sent along, or None.
         connection: The number of the connection, counted from 1; requests on one kept-alive
             connection share it.
-        fault: The fault that was injected into the answer, or None.
+        fault: The fault that struck the request, as soon as it arrived; ``delay`` where it was
+            delayed and nothing else; None where there was none.
     """
 
     time: datetime

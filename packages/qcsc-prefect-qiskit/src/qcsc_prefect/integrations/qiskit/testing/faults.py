@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
 
-from .exchange import Endpoint, endpoint_named
-from .jobs import RAN_TOO_LONG, JobEnd, JobState
+from .exchange import NO_CODE, Endpoint, endpoint_named
+from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+
+if TYPE_CHECKING:
+    from .exchange import JSONValue
+
+if TYPE_CHECKING:
+    from .exchange import JSONValue
 
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
@@ -36,11 +43,19 @@ class FaultKind(StrEnum):
     """The body is a text that is not JSON."""
     EMPTY = "empty"
     """The body is empty."""
+    BODY = "body"
+    """The body is another JSON text."""
     STATE = "state"
     """The job is shown in another state."""
 
 
 _CODES = {400: 1003, 401: 1200, 403: 1201, 404: 3250, 429: 1202, 503: 1999}
+_SERVER_ERRORS = 500
+
+
+def _code_for(status: int) -> int:
+    """Return the service's code that fits a status; 0 where none is known."""
+    return _CODES.get(status, INTERNAL_ERROR if status >= _SERVER_ERRORS else NO_CODE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,8 @@ class Fault:
         seconds: The delay of kind `FaultKind.DELAY`.
         retry_after: Seconds for the header ``Retry-After``, or None to leave it out.
         code: The service's code in the body.
-        text: The message in the body, or the state of kind `FaultKind.STATE`.
+        text: The message in the body, the state of kind `FaultKind.STATE`, or the whole body of
+            kind `FaultKind.BODY`.
     """
 
     kind: FaultKind
@@ -150,7 +166,7 @@ class FaultInjector(ABC):
                 when,
                 status=status,
                 retry_after=retry_after,
-                code=_CODES.get(status, 1000) if code is None else code,
+                code=_code_for(status) if code is None else code,
                 text=message,
             )
         )
@@ -213,6 +229,19 @@ class FaultInjector(ABC):
         """Answer 200 with an empty body."""
         self.inject(Fault(FaultKind.EMPTY, _endpoint(endpoint), times, "after"))
 
+    def replace_body(
+        self, endpoint: Endpoint | str | None, body: JSONValue, *, times: int | None = 1
+    ) -> None:
+        """Answer 200 with another body, JSON of a shape that the client need not expect.
+
+        Args:
+            endpoint: The endpoint, or None for every one.
+            body: What the body says.
+            times: How many requests, or None for all until `clear`.
+        """
+        text = json.dumps(body)
+        self.inject(Fault(FaultKind.BODY, _endpoint(endpoint), times, "after", text=text))
+
     def show_state(self, state: str, *, times: int | None = 1) -> None:
         """Show the next requests for a job this state, which may be one that nobody knows."""
         self.inject(Fault(FaultKind.STATE, Endpoint.JOB, times, "after", text=state))
@@ -234,7 +263,7 @@ class FaultInjector(ABC):
             code: Why, as the service's number; a failed job has one by default.
         """
         if state == JobState.FAILED:
-            code = 1000 if code is None else code
+            code = INTERNAL_ERROR if code is None else code
             reason = reason or "An injected failure."
         self.plan_ends([JobEnd(state, reason, code)] * times)
 

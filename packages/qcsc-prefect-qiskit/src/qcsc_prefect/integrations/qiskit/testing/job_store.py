@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from .jobs import FINAL_STATES, Job, JobEnd, JobState, Schedule
+from .jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule
 from .programs import ProgramFailedError
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from .runner import Simulation
 
 logger = logging.getLogger(__name__)
-
-INTERNAL_ERROR = 1000
-"""The service's code for an error of its own."""
 
 
 class JobStore:
@@ -31,6 +29,7 @@ class JobStore:
 
     def __init__(self, simulation: Simulation, schedule: Schedule, workers: int) -> None:
         self.schedule = schedule
+        self.clock_ahead = timedelta()
         self._simulation = simulation
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="emulated-qpu")
         self._jobs: dict[str, Job] = {}
@@ -43,7 +42,7 @@ class JobStore:
             submission: What was posted.
             end: How the job ends without running its program, or None to run it.
         """
-        job = Job(submission, self.schedule, end or JobEnd())
+        job = Job(submission, self.schedule, end or JobEnd(), self.clock_ahead)
         with self._lock:
             self._jobs[job.id] = job
         if end is None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .backends import EmulatedBackend
     from .exchange import JSONValue
 
+INTERNAL_ERROR = 1000
+"""The service's code for an error of its own."""
+
 RAN_TOO_LONG = 1305
 """The service's code for a job that was stopped because it ran longer than it was allowed to."""
 
@@ -125,11 +128,13 @@ class Submission:
 class Job:
     """A job that moves through its states by the clock; made and guarded by the `JobStore`."""
 
-    def __init__(self, submission: Submission, schedule: Schedule, end: JobEnd) -> None:
+    def __init__(
+        self, submission: Submission, schedule: Schedule, end: JobEnd, clock_ahead: timedelta
+    ) -> None:
         self.id = secrets.token_hex(10)
         self.submission = submission
         self.tags = submission.tags
-        self.created = datetime.now(UTC)
+        self.created = datetime.now(UTC) + clock_ahead
         self.result_reads = 0
         self._created_at = time.monotonic()
         self._schedule = schedule

@@ -81,6 +81,10 @@ class RemoteEmulator:
         )
         self._connection.change("PUT", "schedule", change)
 
+    def set_clock(self, *, ahead_seconds: float) -> None:
+        """Let the service's clock be ahead, as `EmulatedService.set_clock`."""
+        self._connection.change("PUT", "clock", ahead_seconds)
+
     def release_jobs(self, job_id: str | None = None) -> None:
         """Let one job, or all there are, end as soon as they have been simulated."""
         self._connection.change("POST", "release", job_id)

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -183,6 +184,20 @@ class EmulatedService:
             "no_proxy": f"{past_proxies},127.0.0.1" if past_proxies else "127.0.0.1",
         }
 
+    @property
+    def account_environment(self) -> dict[str, str]:
+        """`environment`, and the variables in which the client looks for its account.
+
+        With them ``QiskitRuntimeService()`` and ``QiskitRuntimeConfig(backend_name=...)`` lead
+        here, in the name of the first account.
+        """
+        return self.environment | {
+            "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
+            "QISKIT_IBM_TOKEN": self.token,
+            "QISKIT_IBM_URL": self.url,
+            "QISKIT_IBM_INSTANCE": self.instance,
+        }
+
     @contextmanager
     def client_environment(self) -> Iterator[None]:
         """Set `environment` in this process for the length of a with statement."""
@@ -310,9 +325,22 @@ class EmulatedService:
         """Set how long jobs that are submitted from now on are queued and run."""
         self._store.schedule = Schedule(queued_seconds, running_seconds)
 
+    def set_clock(self, *, ahead_seconds: float) -> None:
+        """Let the service's clock, by which it dates jobs from now on, be ahead of this machine's.
+
+        Args:
+            ahead_seconds: How far; negative for a clock that is behind.
+        """
+        self._store.clock_ahead = timedelta(seconds=ahead_seconds)
+
     def release_jobs(self, job_id: str | None = None) -> None:
         """Let one job, or all there are, end as soon as they have been simulated."""
         self._store.release(job_id)
+
+    @property
+    def access_tokens(self) -> tuple[str, ...]:
+        """Every access token given out so far: look for them where no credential may stand."""
+        return self._tokens.issued
 
     def revoke_access_tokens(self) -> None:
         """Answer 401 to every access token given out so far; new ones can be had."""

@@ -1,0 +1,28 @@
+"""The one account of these tests. Its credentials stand in no file, database or log."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from qcsc_prefect.integrations.qiskit.testing import EmulatedAccount, EmulatedService
+
+__all__ = ["ACCOUNT", "credentials"]
+
+#: All processes of a test session have the same, so that one search at the end is enough.
+ACCOUNT = EmulatedAccount(
+    token=os.environ.setdefault("QCSC_PREFECT_TESTS_API_KEY", secrets.token_urlsafe(33))
+)
+#: How the access tokens begin that the emulated service gives out: with their kind.
+_ANY_ACCESS_TOKEN = "eyJhbGciOiAiUlMyNTYiLCAidHlwIjogIkpXVCJ9"
+
+
+def credentials(service: EmulatedService | None = None) -> dict[str, str]:
+    """Return what to look for, by names that may be shown.
+
+    Args:
+        service: A service that gave tokens out: they begin as is said here.
+    """
+    tokens = () if service is None else service.access_tokens
+    assert all(token.startswith(_ANY_ACCESS_TOKEN) for token in tokens)
+    return {"API key": ACCOUNT.token, "access token": _ANY_ACCESS_TOKEN}

@@ -1,0 +1,53 @@
+"""What becomes of a job whose task was cancelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from qcsc_prefect.core.errors import JobError
+
+if TYPE_CHECKING:
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
+    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+
+__all__ = ["after_cancellation"]
+
+
+async def after_cancellation(
+    service: JobService, job_id: str, logger: RunLogger, *, during: str, cancel_job: bool
+) -> None:
+    """Leave a job alone or cancel it, and say which in the log; not cancelled itself.
+
+    Args:
+        service: Where the job runs.
+        job_id: The job.
+        logger: Logger of the task run.
+        during: What was cancelled, as a noun: ``"wait"``.
+        cancel_job: Whether to cancel the job.
+    """
+    if not cancel_job:
+        logger.warning(
+            "The %s of job %s was cancelled; the job goes on and can be fetched later",
+            during,
+            job_id,
+        )
+        return
+    try:
+        with anyio.CancelScope(shield=True):
+            cancelled = await service.cancel(job_id)
+    except JobError as error:
+        logger.warning(
+            "The %s of job %s was cancelled, and the job could not be cancelled with it: %s",
+            during,
+            job_id,
+            error,
+        )
+        return
+    logger.warning(
+        "The %s of job %s was cancelled; the job %s",
+        during,
+        job_id,
+        "was cancelled with it" if cancelled else "had ended already",
+    )
