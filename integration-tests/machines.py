@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,19 +155,15 @@ class Machine:
         command = [sys.executable, "-c", code, *arguments]
         return run(command, env=self.environment, cwd=self.code)
 
-    @contextmanager
-    def shell_in_background(self, commands: str) -> Iterator[Running]:
+    def shell_in_background(self, commands: str) -> AbstractContextManager[Running]:
         """Run commands of a shell until the end of the with statement."""
-        with self._background(["bash", "-euo", "pipefail", "-c", commands]) as process:
-            yield process
+        return self._in_background(["bash", "-euo", "pipefail", "-c", commands])
 
-    @contextmanager
-    def python_in_background(self, code: str, *arguments: str) -> Iterator[Running]:
+    def python_in_background(self, code: str, *arguments: str) -> AbstractContextManager[Running]:
         """Run a program that is given as text until the end of the with statement."""
-        with self._background([sys.executable, "-c", code, *arguments]) as process:
-            yield process
+        return self._in_background([sys.executable, "-c", code, *arguments])
 
-    def _background(self, command: Sequence[str]) -> Any:
+    def _in_background(self, command: Sequence[str]) -> AbstractContextManager[Running]:
         log = self.home / f"log-{len(list(self.home.glob('log-*')))}"
         return running(command, log, env=self.environment, cwd=self.code)
 
