@@ -4,7 +4,7 @@
 # ///
 """Runs wheels of this commit together with the oldest versions of each other that they allow.
 
-    uv run python .github/scripts/mixed_versions.py [--imports]
+    uv run python .github/scripts/mixed_versions.py [--short | --imports]
 
 Each package is released alone, and users upgrade one and keep the others. So four sets must run:
 
@@ -16,8 +16,10 @@ Each package is released alone, and users upgrade one and keep the others. So fo
 The oldest version that a wheel allows is the lower bound in its metadata. Released wheels are built
 from their tags; while a version is not released, the wheel of this commit stands in for it. Nothing
 of ours is taken from the index, where versions below 0.4 are another project's. Sets that come out
-equal run once, and a set of releases that this commit does not change is left out. With
-``--imports``, every module is imported and the wrappers' tests are left out.
+equal run once, and a set of releases that this commit does not change is left out.
+
+In each set every module is imported, and the wrappers' tests run; with ``--short`` they run in the
+first and the third, with ``--imports`` in none.
 """
 
 from __future__ import annotations
@@ -153,13 +155,20 @@ class Sources:
 
 @dataclass(frozen=True)
 class Mixture:
-    """One set of core, qiskit and wrappers, and what to do if it does not run."""
+    """One set of core, qiskit and wrappers, for the sake of one that requires another of them."""
 
     sources: tuple[Source, Source, Source]
-    remedy: str = field(compare=False)
+    package: str = field(compare=False)
+    needed: str = field(compare=False)
+    advice: str = field(compare=False)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.sources))
+
+    @property
+    def remedy(self) -> str:
+        """What to do if it does not run."""
+        return self.advice.format(package=self.package, needed=self.needed)
 
 
 def mixtures(sources: Sources) -> list[Mixture]:
@@ -171,13 +180,11 @@ def mixtures(sources: Sources) -> list[Mixture]:
     older_wrappers = sources.oldest_allowing(WRAPPERS, qiskit)
     older_qiskit = sources.oldest_allowing(QISKIT, core)
     its_wrappers = sources.oldest_allowing(WRAPPERS, older_qiskit)
-    above = {"package": WRAPPERS, "needed": QISKIT}
-    below = {"package": QISKIT, "needed": CORE}
     found = [
-        Mixture((its_core, oldest_qiskit, wrappers), RAISE_THE_BOUND.format(**above)),
-        Mixture((oldest_core, qiskit, wrappers), RAISE_THE_BOUND.format(**below)),
-        Mixture((core, qiskit, older_wrappers), KEEP_THE_NAMES.format(**above)),
-        Mixture((core, older_qiskit, its_wrappers), KEEP_THE_NAMES.format(**below)),
+        Mixture((its_core, oldest_qiskit, wrappers), WRAPPERS, QISKIT, RAISE_THE_BOUND),
+        Mixture((oldest_core, qiskit, wrappers), QISKIT, CORE, RAISE_THE_BOUND),
+        Mixture((core, qiskit, older_wrappers), WRAPPERS, QISKIT, KEEP_THE_NAMES),
+        Mixture((core, older_qiskit, its_wrappers), QISKIT, CORE, KEEP_THE_NAMES),
     ]
     return [one for one in dict.fromkeys(found) if any(not source.tag for source in one.sources)]
 
@@ -216,8 +223,10 @@ def check(mixture: Mixture, sources: Sources, python: Path, *, tests: bool) -> s
 def main() -> int:
     """Run each set; return 1 with a message if one does not run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--imports", action="store_true", help="leave out the wrappers' tests")
-    tests = not parser.parse_args().imports
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument("--short", action="store_true", help="run the wrappers' tests in two sets")
+    less.add_argument("--imports", action="store_true", help="run them in none")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mixed-") as folder:
         sources = Sources(Path(folder))
         try:
@@ -226,7 +235,11 @@ def main() -> int:
                     sys.stdout.write(f"{package} has no release yet: this commit stands in\n")
             # One environment: what is not ours is installed and compiled once.
             python = new_environment(sources.folder / "environment", sys.executable)
-            for mixture in mixtures(sources):
+            found = mixtures(sources)
+            if not found:
+                sys.stdout.write("no package differs from its release\n")
+            for mixture in found:
+                tests = mixture.package == WRAPPERS if arguments.short else not arguments.imports
                 said = check(mixture, sources, python, tests=tests)
                 sys.stdout.write(f"{mixture}: {said}\n")
         except CheckFailedError as error:
