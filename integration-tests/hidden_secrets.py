@@ -23,6 +23,8 @@ __all__ = ["found_in", "found_in_text", "unpacked"]
 
 #: Base64 of either alphabet, long enough to hold a secret.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
+#: It may be broken into lines, in a file of its own or inside of JSON.
+_LINE_BREAKS = re.compile(rb"\\n|\r?\n")
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _DATABASE = b"SQLite format 3\0"
 #: Pages on their way into a database; its values are read through them.
@@ -67,8 +69,7 @@ def unpacked(content: bytes, depth: int = _DEPTH) -> Iterator[bytes]:
     yield content
     if depth == 0:
         return
-    # Base64 in JSON may be broken into lines.
-    for run_of_base64 in _BASE64.findall(content.replace(rb"\n", b"")):
+    for run_of_base64 in _BASE64.findall(_LINE_BREAKS.sub(b"", content)):
         for start in range(4):
             part = run_of_base64[start:].rstrip(b"=").translate(_PLAIN_ALPHABET)
             # A last character by itself is not a byte; two or three are, with their padding.

@@ -98,7 +98,10 @@ def test_the_search_sees_through_encodings(tmp_path: Path):
     value = "a-secret-of-some-length-0123456789"
     for content in (
         value.encode(),
-        json.dumps({"result": base64.encodebytes(f"xy {value} z".encode()).decode()}).encode(),
+        json.dumps(
+            {"result": base64.encodebytes(f"xy {60 * 'z'}{value}".encode()).decode()}
+        ).encode(),
+        base64.encodebytes(f"{60 * 'z'}{value}".encode()),
         base64.b64encode(b"abc" + lzma.compress(value.encode())),
         b"header" + zstd.compress(value.encode()),
         b"header" + zlib.compress(f"{value} {value}".encode()),

@@ -7,7 +7,7 @@ import secrets
 
 from qcsc_prefect.integrations.qiskit.testing import EmulatedAccount, EmulatedService
 
-__all__ = ["ACCOUNT", "credentials"]
+__all__ = ["ACCOUNT", "check_access_tokens", "credentials"]
 
 #: All processes of a test session have the same, so that one search at the end is enough.
 ACCOUNT = EmulatedAccount(
@@ -17,12 +17,12 @@ ACCOUNT = EmulatedAccount(
 _ANY_ACCESS_TOKEN = "eyJhbGciOiAiUlMyNTYiLCAidHlwIjogIkpXVCJ9"
 
 
-def credentials(service: EmulatedService | None = None) -> dict[str, str]:
-    """Return what to look for, by names that may be shown.
-
-    Args:
-        service: A service that gave tokens out: they begin as is said here.
-    """
-    tokens = () if service is None else service.access_tokens
-    assert all(token.startswith(_ANY_ACCESS_TOKEN) for token in tokens)
+def credentials() -> dict[str, str]:
+    """Return what to look for, by names that may be shown."""
     return {"API key": ACCOUNT.token, "access token": _ANY_ACCESS_TOKEN}
+
+
+def check_access_tokens(service: EmulatedService) -> None:
+    """Fail unless the tokens that a service gave out begin as is said here."""
+    assert service.access_tokens
+    assert all(token.startswith(_ANY_ACCESS_TOKEN) for token in service.access_tokens)

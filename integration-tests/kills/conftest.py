@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import os
 import socket
 import subprocess
@@ -23,12 +25,22 @@ if _MARK not in os.environ.get("PREFECT_HOME", ""):
     os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix=_MARK)
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("PREFECT_API_URL", None)
+# Nothing outside of a test has a server; Prefect would start one for what is logged there.
+os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+
+from prefect.settings import (  # noqa: E402
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOCAL_STORAGE_PATH,
+    temporary_settings,
+)
 
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService  # noqa: E402
 
 from ..hidden_secrets import found_in  # noqa: E402
-from .account import ACCOUNT, credentials  # noqa: E402
+from .account import ACCOUNT, check_access_tokens, credentials  # noqa: E402
 from .processes import PrefectServer, Workers, answers, wait_until  # noqa: E402
+from .program import LOGGERS, Observed  # noqa: E402
 from .runs import DELAY, Run  # noqa: E402
 
 START_SECONDS = 120
@@ -49,7 +61,9 @@ def running_server(home: Path) -> Iterator[PrefectServer]:
         )
     api_url = f"http://127.0.0.1:{port}/api"
     try:
-        wait_until(lambda: answers(f"{api_url}/health"), START_SECONDS, "the Prefect server")
+        wait_until(
+            lambda: answers(f"{api_url}/health"), START_SECONDS, "the Prefect server", pause=0.2
+        )
         yield PrefectServer(api_url, home)
     finally:
         server.terminate()
@@ -107,6 +121,7 @@ def workers() -> Iterator[Workers]:
 def service() -> Iterator[EmulatedService]:
     with EmulatedService(["fake_manila"], accounts=[ACCOUNT], seed=7) as emulated:
         yield emulated
+        check_access_tokens(emulated)
 
 
 @pytest.fixture
@@ -151,3 +166,26 @@ def start_run(
         return Run(workers, job, None if local else emulated, len(emulated.jobs))
 
     return make
+
+
+@pytest.fixture
+def observed(
+    emulated: EmulatedService,
+    prefect_server_process: PrefectServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> Iterator[Observed]:
+    """What can be seen of programs that run in this process, with a Prefect home of their own."""
+    for name in LOGGERS:
+        caplog.set_level(logging.DEBUG, logger=name)
+    # A job waits in the queue until its program knows it, or else it could not be cancelled there.
+    emulated.set_schedule(queued_seconds=math.inf)
+    home = tmp_path / "home"
+    settings = {
+        PREFECT_API_URL: prefect_server_process.api_url,
+        PREFECT_HOME: home,
+        PREFECT_LOCAL_STORAGE_PATH: home / "storage",
+    }
+    with temporary_settings(settings):
+        yield Observed(emulated, len(emulated.jobs), home, caplog, recwarn, credentials())

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from qcsc_prefect.core.retry import RetryAnswer
 from qcsc_prefect.integrations.qiskit.testing import Endpoint, FaultInjector
 
-__all__ = ["CHANGING", "FAULTS", "HANGS", "NEVER_ASKED", "Case", "all_cases"]
+__all__ = ["CHANGING", "FAULTS", "HANGS", "NEVER_ASKED", "Case", "all_cases", "short_cases"]
 
 #: Seconds of a fault that no part of the program waits for.
 HANGS = 6.0
@@ -166,7 +167,7 @@ class Case:
         if self.endpoint in _COURTESIES or self.situation in _WITHOUT_EFFECT:
             return True
         if self.times is None or self.endpoint is None:
-            return self._waits_it_out or self.name == "delayed"
+            return self.is_waited_out or self.name == "delayed"
         if not self.fault.passes:
             return self.name == "401" and self.endpoint not in _WHILE_SIGNING_IN
         if self.endpoint in _ASKED_AGAIN:
@@ -174,14 +175,38 @@ class Case:
         return self.name in _REPEATED_BY_THE_CLIENT and self.endpoint not in _WHILE_SIGNING_IN
 
     @property
+    def is_waited_out(self) -> bool:
+        """Whether the service says, as long as the fault lasts, that it takes no more jobs now."""
+        return self.endpoint is Endpoint.SUBMIT and self.fault.status == _TOO_MANY_REQUESTS
+
+    @property
     def may_be_uncertain(self) -> bool:
         """Whether nobody need know after the fault if there is a job."""
         return self.endpoint in (None, Endpoint.SUBMIT) and self.fault.passes
 
     @property
-    def _waits_it_out(self) -> bool:
-        """Whether the service says that it takes no more jobs now, for as long as that lasts."""
-        return self.endpoint is Endpoint.SUBMIT and self.fault.status == _TOO_MANY_REQUESTS
+    def may_outlast_the_wait(self) -> bool:
+        """Whether a wait with a limit may end with nothing but that the limit is over."""
+        # A job that was just submitted need not be shown yet; a token that cannot be renewed
+        # holds the client up for a minute.
+        unseen = self.name == "404" and self.endpoint in (None, Endpoint.JOB)
+        return self.times is None and (self.fault.passes or unseen or self.situation == "renewing")
+
+    @property
+    def answer(self) -> RetryAnswer | None:
+        """Whether to try again, as an error must say; None where the client does not let it."""
+        if self.name in {"null", "empty"} and self._while_signing_in:
+            return None  # the client may stumble over it as over a mistake in a program
+        return RetryAnswer.RETRY if self.fault.passes else RetryAnswer.DO_NOT
+
+    @property
+    def is_named(self) -> bool:
+        """Whether an error must hold the status that the service answered with."""
+        return not self.fault.passes
+
+    @property
+    def _while_signing_in(self) -> bool:
+        return self.endpoint is None or self.endpoint in _WHILE_SIGNING_IN
 
 
 _TOO_MANY_REQUESTS = 429
@@ -193,27 +218,84 @@ _ASKED_AGAIN = frozenset({Endpoint.JOB, Endpoint.SUBMIT, Endpoint.BACKENDS, Endp
 #: What the client asks when a service object is made; it repeats none of it.
 _WHILE_SIGNING_IN = frozenset({Endpoint.TOKEN, Endpoint.INSTANCES, Endpoint.PLAN})
 _REPEATED_BY_THE_CLIENT = frozenset(
-    {
-        "429 with Retry-After",
-        "500",
-        "502",
-        "503",
-        "504",
-        "520",
-        "524",
-        "closed",
-        "reset",
-        "delayed",
-    }
-)
+    {"429 with Retry-After", "500", "502", "503", "504", "520", "524", "closed", "reset"}
+) | {"delayed"}
 
 
 def all_cases() -> Iterator[Case]:
     """Yield every case that can be reached."""
-    for way in _SITUATIONS:
-        for (situation, endpoint), name in itertools.product(_SITUATIONS[way], FAULTS):
+    for way, situations in _SITUATIONS.items():
+        for (situation, endpoint), name in itertools.product(situations, FAULTS):
             changes = endpoint is None or endpoint in CHANGING
             if name in _ONLY_WHERE_SOMETHING_CHANGES and not changes:
                 continue
             yield Case(way, situation, endpoint, name, 1 if endpoint else _SEVERAL)
             yield Case(way, situation, endpoint, name, None)
+
+
+def short_cases() -> Iterator[Case]:
+    """Yield a part of them: each fault on each way, and each endpoint in each situation."""
+    for way, chosen in _SHORT.items():
+        for name, situation, endpoint, times in chosen:
+            yield Case(way, situation, endpoint, name, times)
+
+
+_SHORT: dict[Way, tuple[tuple[str, Situation, Endpoint | None, int | None], ...]] = {
+    "direct": (
+        ("400", "plain", Endpoint.STATUS, 1),
+        ("401", "plain", Endpoint.SEARCH, 1),
+        ("403", "plain", Endpoint.BACKENDS, 1),
+        ("403", "plain", Endpoint.SUBMIT, 1),
+        ("404", "plain", Endpoint.RESULT, 1),
+        ("409", "cancelling", Endpoint.CANCEL, 1),
+        ("429", "plain", Endpoint.JOB, 1),
+        ("429 with Retry-After", "plain", Endpoint.SUBMIT, 1),
+        ("500", "plain", Endpoint.CONFIGURATION, 1),
+        ("502", "plain", Endpoint.PROPERTIES, 1),
+        ("503", "plain", Endpoint.METRICS, None),
+        ("504", "ending session", Endpoint.SESSION, 1),
+        ("520", "plain", Endpoint.USAGE, 1),
+        ("524", "session", Endpoint.SESSION, 1),
+        ("closed", "plain", Endpoint.STATUS, 1),
+        ("reset", "plain", Endpoint.PROPERTIES, 1),
+        ("truncated", "plain", Endpoint.RESULT, 1),
+        ("cut", "plain", Endpoint.JOB, 1),
+        ("malformed", "plain", Endpoint.RESULT, None),
+        ("malformed", "waiting", None, _SEVERAL),
+        ("empty", "plain", Endpoint.SUBMIT, 1),
+        ("null", "plain", Endpoint.USAGE, 1),
+        ("delayed", "plain", Endpoint.TOKEN, 1),
+        ("hangs", "plain", Endpoint.SEARCH, 1),
+        ("504 after", "plain", Endpoint.SUBMIT, 1),
+        ("closed after", "repeated", Endpoint.CANCEL, 1),
+        ("reset after", "plain", Endpoint.SUBMIT, 1),
+    ),
+    "proxied": (
+        ("400", "plain", Endpoint.TOKEN, 1),
+        ("401", "plain", Endpoint.INSTANCES, 1),
+        ("403", "plain", Endpoint.PLAN, 1),
+        ("403", "plain", Endpoint.SEARCH, None),
+        ("404", "plain", Endpoint.JOB, 1),
+        ("409", "plain", Endpoint.USAGE, 1),
+        ("429", "plain", Endpoint.SEARCH, 1),
+        ("429 with Retry-After", "plain", Endpoint.RESULT, 1),
+        ("500", "plain", Endpoint.BACKENDS, 1),
+        ("502", "plain", Endpoint.SUBMIT, 1),
+        ("503", "plain", Endpoint.INSTANCES, 1),
+        ("504", "plain", Endpoint.STATUS, 1),
+        ("520", "renewing", Endpoint.TOKEN, 1),
+        ("524", "plain", Endpoint.JOB, 1),
+        ("closed", "plain", Endpoint.SUBMIT, 1),
+        ("reset", "session", Endpoint.SESSION, 1),
+        ("truncated", "plain", Endpoint.METRICS, 1),
+        ("cut", "plain", Endpoint.SUBMIT, 1),
+        ("malformed", "plain", Endpoint.CONFIGURATION, 1),
+        ("empty", "plain", Endpoint.PLAN, 1),
+        ("null", "plain", Endpoint.SEARCH, 1),
+        ("delayed", "plain", None, _SEVERAL),
+        ("hangs", "plain", Endpoint.STATUS, 1),
+        ("504 after", "cancelling", Endpoint.CANCEL, 1),
+        ("closed after", "plain", Endpoint.SUBMIT, 1),
+        ("reset after", "repeated", Endpoint.CANCEL, 1),
+    ),
+}

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobRecord
 
 from ..hidden_secrets import found_in
@@ -70,7 +70,7 @@ class Run:
         return list(self.emulated.jobs)[self.before :]
 
     @property
-    def _local_jobs(self) -> list[StoredJob]:
+    def _local_jobs(self) -> list[LocalJob]:
         return list(LocalJobStore(self.home / "qcsc-prefect" / "local-jobs").jobs())
 
     def stored(self, ending: str) -> list[dict]:
@@ -128,4 +128,4 @@ class Run:
             jobs = Counter(job.tags for job in alive)
         assert len(jobs) == len(self.job["inputs"])
         assert set(jobs.values()) == {1}, "a job was paid for twice"
-        assert found_in(self.home, credentials(self.emulated)) == {}
+        assert found_in(self.home, credentials()) == {}

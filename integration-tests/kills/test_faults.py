@@ -1,274 +1,185 @@
 """Every fault on every endpoint, direct and behind a proxy: what is decided, said and stored.
 
 A short selection runs by default; ``QCSC_PREFECT_ALL_FAULTS=1`` runs every case, which takes about
-half an hour with ``-n 8``. Each case runs a flow while a fault strikes, and a second time, in the
-same process, when it is over: there is one job, its result is right, what went wrong was said in
-words that a user can act on, and no credential stands in a file, a database or a log.
+half an hour with ``-n 12``, since most of them wait. Each case runs a flow while a fault strikes,
+and once more, in the same process, when it is over: there is one job, its result is right, what
+went wrong was said in words that a user can act on, and no credential stands in a file or a log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect import flow
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    PREFECT_LOCAL_STORAGE_PATH,
-    temporary_settings,
-)
 
 from qcsc_prefect.core.errors import (
     JobWaitTimeoutError,
     QCSCPrefectError,
     SubmissionUncertainError,
 )
-from qcsc_prefect.integrations.qiskit import (
-    QiskitRuntimeConfig,
-    fetch_qiskit_job_result_task,
-    submit_sampler_job_task,
-)
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.jobs import runtime_service
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 from qcsc_prefect.integrations.qiskit.runtime import service_pool
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, Endpoint
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint
 
-from ..hidden_secrets import found_in, found_in_text
-from .account import ACCOUNT, credentials
-from .fault_cases import HANGS, NEVER_ASKED, Case, all_cases
-from .processes import PrefectServer
-from .worker import SHOTS, circuit_of
+from .fault_cases import FAULTS, HANGS, NEVER_ASKED, Case, all_cases, short_cases
+from .processes import wait_until
+from .program import Observed, Program, connected
 
 ALL = bool(os.environ.get("QCSC_PREFECT_ALL_FAULTS"))
-LONGEST = 600.0 if ALL else 90.0
-DELAY = 0.5
+LONGEST = 900.0 if ALL else 90.0
 #: Seconds after which an answer is given up that never comes; the default is three minutes.
 PATIENCE = 4.5
 #: Seconds for which a job is waited for while a fault does not end.
 MAX_WAIT = 4.0
-#: Whoever writes to one of these could write a credential.
-LOGGERS = (
-    "qcsc_prefect",
-    "prefect.qcsc_prefect",
-    "prefect.flow_runs",
-    "prefect.task_runs",
-    "qiskit_ibm_runtime",
-    "ibm-cloud-sdk-core",
-    "urllib3",
-)
 
 _numbers = itertools.count(1000)
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], accounts=[ACCOUNT], seed=7) as emulated:
-        yield emulated
-        assert {request.endpoint for request in emulated.requests}.isdisjoint(NEVER_ASKED)
-
-
 @pytest.fixture
-def config(
-    request: pytest.FixtureRequest, service: EmulatedService, tmp_path: Path
-) -> Iterator[QiskitRuntimeConfig]:
-    case: Case = request.getfixturevalue("case")
+def config(case: Case, emulated: EmulatedService, tmp_path: Path) -> Iterator[QiskitRuntimeConfig]:
     mode = "session" if case.endpoint is Endpoint.SESSION else "job"
-    service.faults.clear()
-    get_service_pool().clear()
-    if case.way == "direct":
-        with service.client_environment():
-            yield QiskitRuntimeConfig(**service.runtime_config_fields(), mode=mode)
-    else:
-        file = service.account_file(tmp_path / "accounts.json")
-        yield QiskitRuntimeConfig(
-            account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila", mode=mode
-        )
-    service.faults.clear()
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def home(prefect_server_process: PrefectServer, tmp_path: Path) -> Iterator[Path]:
-    home = tmp_path / "home"
-    settings = {
-        PREFECT_API_URL: prefect_server_process.api_url,
-        PREFECT_HOME: home,
-        PREFECT_LOCAL_STORAGE_PATH: home / "storage",
-    }
-    with temporary_settings(settings):
-        yield home
+    with connected(emulated, case.way, tmp_path, mode) as config:
+        yield config
 
 
 @pytest.fixture
 def short_patience(
-    config: QiskitRuntimeConfig, service: EmulatedService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    config: QiskitRuntimeConfig, emulated: EmulatedService, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Give up an answer after seconds, not after minutes."""
     pool = ServicePool(answer_seconds=PATIENCE)
     monkeypatch.setattr(service_pool, "_pool", pool)
     patient = RuntimeJobService(
-        ConfiguredInstance(service.instance, config), AnswerLimits(PATIENCE, PATIENCE, PATIENCE)
+        ConfiguredInstance(emulated.instance, config), AnswerLimits(PATIENCE, PATIENCE, PATIENCE)
     )
-    monkeypatch.setitem(runtime_service._services, (pool.key(config), service.instance), patient)
+    monkeypatch.setitem(runtime_service._services, (pool.key(config), emulated.instance), patient)
+    yield
+    wait_for_what_hangs(emulated)
 
 
-@dataclass
-class Program:
-    """What a user runs: it submits one job and fetches its result."""
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.id) for case in (all_cases() if ALL else short_cases())],
+)
+async def test_a_fault_is_one_job_and_a_clear_word(
+    case: Case,
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    request: pytest.FixtureRequest,
+):
+    if case.name == "hangs":
+        request.getfixturevalue("short_patience")
+    service = observed.service
+    program = Program(config, service, next(_numbers))
+    async with asyncio.timeout(LONGEST):
+        error = await run_struck_by(case, program)
+    print(f"{type(error).__name__}: {error}" if error else "nothing was noticed")
+    struck = {r.endpoint for r in service.requests if r.fault}
+    assert case.endpoint in struck or (case.endpoint is None and struck), "no fault struck"
+    assert struck.isdisjoint(NEVER_ASKED)
+    if error is not None:
+        check_the_word(error, case)
+    elif case.situation == "cancelling" and observed.paid:
+        said = f"The wait of job {observed.paid[0].id} was cancelled, and the job could not be"
+        ended = f"The wait of job {observed.paid[0].id} was cancelled; the job had ended already"
+        assert said in observed.log or (case.name == "409" and ended in observed.log)
 
-    config: QiskitRuntimeConfig
-    service: EmulatedService
-    number: int
+    service.faults.clear()
+    async with asyncio.timeout(LONGEST):
+        assert await program.run() == program.expected
+    if case.name == "hangs":
+        await asyncio.to_thread(wait_for_what_hangs, service)
+    kept, *others = observed.paid
+    assert case.situation == "repeated" or not others, "paid for more than once"
+    # What could not be cancelled is not concealed.
+    assert all(f"{job.id} is a duplicate of job {kept.id}" in observed.log for job in others)
+    assert {"prefect.task_runs", "qiskit_ibm_runtime.api.session"} <= {
+        record.name for record in observed.logged.records
+    }, "the logs were not listened to"
+    assert observed.leaked == {}
 
-    async def run_struck_by(self, case: Case) -> dict[str, int]:
-        """Run while a fault strikes."""
 
-        def strike() -> None:
-            if case.situation == "renewing":
-                self.service.revoke_access_tokens()
-            if case.situation == "repeated":
-                self.service.faults.answer("submit", status=504, when="after")
-            case.fault.inject(self.service.faults, case.endpoint, case.times)
+async def run_struck_by(case: Case, program: Program) -> QCSCPrefectError | None:
+    """Run a program while a fault strikes, and return what it ended with if it was no result."""
+    faults = program.service.faults
 
-        later = case.situation in {"waiting", "renewing", "ending session"}
-        if not later:
-            strike()
-        if case.times is None and "429" in case.name:
-            # It is waited out for an hour.
-            asyncio.get_running_loop().call_later(2 * MAX_WAIT, self.service.faults.clear)
-        return await self.run(
+    def strike() -> None:
+        if case.situation == "renewing":
+            program.service.revoke_access_tokens()
+        if case.situation == "repeated":
+            faults.answer("submit", status=504, when="after")
+        case.fault.inject(faults, case.endpoint, case.times)
+
+    later = case.situation in {"waiting", "renewing", "ending session"}
+    if not later:
+        strike()
+    if case.times is None and "429" in case.name:
+        # Where a job is not accepted for this, it is sent again for an hour.
+        asyncio.get_running_loop().call_later(2 * MAX_WAIT, faults.clear)
+    try:
+        result = await program.run(
             strike if later else lambda: None,
             max_wait=MAX_WAIT if case.times is None else None,
             cancelled=case.situation == "cancelling",
         )
-
-    async def run(
-        self,
-        when_submitted: Callable[[], None] = lambda: None,
-        *,
-        max_wait: float | None = None,
-        cancelled: bool = False,
-    ) -> dict[str, int]:
-        """Run to the end, or until its wait is cancelled."""
-
-        # A flow that persists what it returns persists what it fails with, too.
-        @flow(persist_result=True)
-        async def experiment() -> dict[str, int]:
-            reference = await submit_sampler_job_task(
-                [circuit_of(self.number)],
-                shots=SHOTS,
-                runtime_config=self.config,
-                cache_submit=True,
-                cache_scope="global",
-                visibility_delay=DELAY,
-            )
-            when_submitted()
-            if not cancelled:
-                self.service.release_jobs()
-            output = await fetch_qiskit_job_result_task(
-                job_reference=reference,
-                runtime_config=self.config,
-                cache_result=True,
-                max_wait=max_wait,
-                cancel_job_on_cancellation=cancelled,
-            )
-            return output["result"][0].data.meas.get_counts()
-
-        running = asyncio.ensure_future(experiment())
-        async with asyncio.timeout(LONGEST):
-            if cancelled:
-                while not running.done() and not self.service.count(Endpoint.JOB):
-                    await asyncio.sleep(0.02)
-                await asyncio.sleep(0.1)
-                running.cancel()
-            return await running
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in all_cases()])
-async def test_a_fault_is_one_job_and_a_clear_word(
-    case: Case,
-    config: QiskitRuntimeConfig,
-    service: EmulatedService,
-    home: Path,
-    request: pytest.FixtureRequest,
-    caplog: pytest.LogCaptureFixture,
-    recwarn: pytest.WarningsRecorder,
-):
-    for name in LOGGERS:
-        caplog.set_level(logging.DEBUG, logger=name)
-    if case.name == "hangs":
-        request.getfixturevalue("short_patience")
-    service.clear_requests()
-    before = len(service.jobs)
-    service.set_schedule(queued_seconds=math.inf)
-    number = next(_numbers)
-    expected = {f"{number & 31:05b}": SHOTS}
-    program = Program(config, service, number)
-    began = time.monotonic()
-    result = error = None
-    try:
-        result = await program.run_struck_by(case)
-    except QCSCPrefectError as raised:
-        error = raised
+    except QCSCPrefectError as error:
+        return error
     except asyncio.CancelledError:
         assert case.situation == "cancelling"
-    first_seconds = time.monotonic() - began
-    print(f"{first_seconds:.1f} s: {type(error).__name__} {error}" if error else "", result)
-    struck = any(r.fault and case.endpoint in (None, r.endpoint) for r in service.requests)
+        return None
+    assert result == program.expected
+    return None
 
-    service.faults.clear()
-    began2 = time.monotonic()
-    again = "well"
-    try:
-        assert await program.run() == expected
-    except BaseException as e:
-        again = f"{type(e).__name__} {e}"
-    second_seconds = time.monotonic() - began2
-    if case.name == "hangs":
-        # Whatever was given up, and goes on in a thread, has its answer by now.
-        await asyncio.sleep(max(0.0, began + first_seconds + HANGS + 1.0 - time.monotonic()))
-    kept = [job for job in service.jobs[before:] if job.state != "Cancelled"]
-    said = [caplog.text, *(str(warning.message) for warning in recwarn)]
-    problems = []
 
-    def check(condition, text):
-        if not condition:
-            problems.append(text)
+def wait_for_what_hangs(service: EmulatedService) -> None:
+    """Wait until no request is held back, and see what those do that were given up for it."""
+    wait_until(
+        lambda: all(r.status is not None for r in service.requests if r.fault == "delay"),
+        2 * HANGS,
+        "the answers",
+    )
+    time.sleep(1.0)
 
-    check(struck, "not struck")
-    check(again == "well", f"again {again}")
-    check(result in (None, expected), f"result {result}")
-    check(len(kept) == 1, f"kept {len(kept)}")
-    check(found_in(home, credentials(service)) == {}, "LEAK")
-    check(found_in_text("\n".join(said), credentials(service)) == set(), "LEAK log")
-    check("Submitted" in caplog.text, "no log")
-    if case.must_succeed:
-        check(error is None, "must succeed")
+
+def check_the_word(error: QCSCPrefectError, case: Case) -> None:
+    message = str(error)
+    assert not case.must_succeed, message
+    assert message.rstrip().endswith((".", "!")), message
+    assert len(message) > 60, message
     if isinstance(error, SubmissionUncertainError):
-        check(case.may_be_uncertain, "uncertain")
-    elif isinstance(error, JobWaitTimeoutError):
-        check(case.times is None and case.fault.passes, "wait timeout")
-    elif error is not None:
-        answer = classify_qiskit_error(error).answer
-        check((answer is RetryAnswer.RETRY) == case.fault.passes, f"answer {answer}")
-        if not case.fault.passes and case.fault.status:
-            check(f"HTTP {case.fault.status}" in str(error), "status not named")
-    with open("/tmp/outcomes.txt", "a") as file:
-        print(
-            case.id,
-            f"{first_seconds:.1f} {second_seconds:.1f} jobs={len(kept)}/{len(service.jobs) - before} PROBLEMS {problems}\n    -> {type(error).__name__} {error}",
-            file=file,
-        )
-    assert not problems
+        assert case.may_be_uncertain, message
+        assert "Look for the job on the service" in message
+        return
+    if isinstance(error, JobWaitTimeoutError):
+        assert case.may_outlast_the_wait, message
+        assert "it goes on. Fetch it later" in message
+        return
+    answer = classify_qiskit_error(error).answer
+    if case.answer is RetryAnswer.RETRY:
+        assert answer is RetryAnswer.RETRY, message
+    elif case.answer is not None:
+        assert answer is not RetryAnswer.RETRY, message
+    if case.is_named:
+        assert f"HTTP {case.fault.status}" in message, message
+
+
+def test_the_short_form_leaves_nothing_out():
+    short, everything = list(short_cases()), list(all_cases())
+    assert set(short) <= set(everything)
+    assert {(case.way, case.name) for case in short} == {
+        (way, name) for way in ("direct", "proxied") for name in FAULTS
+    }
+    assert {(case.situation, case.endpoint) for case in short} == {
+        (case.situation, case.endpoint) for case in everything
+    }
+    assert {case.endpoint for case in everything} == {*Endpoint, None} - set(NEVER_ASKED)

@@ -11,6 +11,8 @@ from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
 from pydantic import Field, SecretStr
 
+from qcsc_prefect.core.retry import RetryAnswer, advise_retry
+from qcsc_prefect.integrations.qiskit.client_errors import QISKIT_RETRY_RULES
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,
@@ -106,7 +108,16 @@ class QiskitRuntimeConfig(Block):
         given = self._service_arguments()
         try:
             return QiskitRuntimeService(**given)
-        except (IBMError, RequestException, ValueError, TypeError, OSError) as error:
+        except (
+            IBMError,
+            RequestException,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            OSError,
+        ) as error:
+            # The client stumbles over answers that are not what it expects.
             described = ", ".join(sorted(given)) or "nothing (saved account or environment)"
             raise self._error(
                 f"Tried to create a QiskitRuntimeService from: {described}.", error
@@ -250,9 +261,16 @@ class QiskitRuntimeConfig(Block):
 
     def _error(self, tried: str, cause: Exception) -> QiskitRuntimeConfigError:
         reason = self._without_token(str(cause).strip()) or type(cause).__name__
+        # The client blames the token for whatever goes wrong while it signs in.
+        advice = advise_retry(cause, QISKIT_RETRY_RULES)
+        status = "" if advice.status is None else f" Behind it stands HTTP {advice.status}."
+        next_step = (
+            "No usable answer came from the service. This may pass: try again later."
+            if advice.answer is RetryAnswer.RETRY
+            else "Check the block's fields, and that the service can be reached from this machine."
+        )
         return QiskitRuntimeConfigError(
-            f"{tried} The client answered: {reason} Check the block's fields, and that the "
-            "service can be reached from this machine."
+            f"{tried} The client answered: {reason}{status} {next_step}"
         )
 
     def _without_token(self, text: str) -> str:

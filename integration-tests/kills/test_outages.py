@@ -1,0 +1,229 @@
+"""Faults that come together, and those that are no answer of one endpoint.
+
+An answer is lost while nobody can be asked what became of the job; new jobs are shown late; the
+service takes so many requests in a minute; jobs end badly, or in a state that nobody knows.
+``QCSC_PREFECT_ALL_FAULTS=1`` runs all combinations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow, get_run_logger, task
+
+from qcsc_prefect.core.errors import (
+    JobCancelledError,
+    JobError,
+    JobFailedError,
+    JobTimeLimitError,
+    JobWaitTimeoutError,
+    SubmissionUncertainError,
+)
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint, FaultInjector
+
+from ..hidden_secrets import found_in
+from .fault_cases import FAULTS
+from .processes import PrefectServer
+from .program import DELAY, Observed, Program, connected
+from .test_faults import ALL
+
+LONGEST = 120.0
+WAYS = ("direct", "proxied")
+#: After each of them a job exists whose id may be unknown.
+LOST = [name for name, fault in FAULTS.items() if fault.after and name not in {"hangs"}]
+
+_numbers = itertools.count(5000)
+
+
+@pytest.fixture(params=WAYS)
+def config(
+    request: pytest.FixtureRequest, emulated: EmulatedService, tmp_path: Path
+) -> Iterator[QiskitRuntimeConfig]:
+    with connected(emulated, request.param, tmp_path) as config:
+        yield config
+
+
+def cases(short: list[tuple], every: Iterator[tuple]) -> list:
+    """Return the cases of the long form, or of the short one, with their ids."""
+    chosen = list(every) if ALL else short
+    return [pytest.param(*case, id="-".join(str(value) for value in case)) for case in chosen]
+
+
+@pytest.mark.parametrize(
+    ("config", "lost", "down", "endpoint"),
+    cases(
+        [
+            ("direct", "closed after", "429", Endpoint.SEARCH),
+            ("direct", "empty", "malformed", None),
+            ("proxied", "closed after", "403", Endpoint.SEARCH),
+            ("proxied", "504 after", "429", None),
+        ],
+        itertools.product(
+            WAYS, LOST, ("403", "429", "503", "malformed", "closed"), (Endpoint.SEARCH, None)
+        ),
+    ),
+    indirect=["config"],
+)
+async def test_the_answer_lost_and_nobody_to_ask(
+    config: QiskitRuntimeConfig, observed: Observed, lost: str, down: str, endpoint: Endpoint | None
+):
+    program = Program(config, observed.service, next(_numbers))
+    faults = observed.service.faults
+    FAULTS[lost].inject(faults, Endpoint.SUBMIT, 1)
+    faults.delay(0.3, "submit", when="after")
+
+    async def break_down() -> None:
+        while not observed.jobs:
+            await asyncio.sleep(0.005)
+        FAULTS[down].inject(faults, endpoint, None)
+
+    breaking = asyncio.create_task(break_down())
+    async with asyncio.timeout(LONGEST):
+        [submitted] = await asyncio.gather(program.submit(), return_exceptions=True)
+        if isinstance(submitted, SubmissionUncertainError):
+            assert "Look for the job on the service" in str(submitted)
+            assert "The job could not be looked for" in observed.log
+        else:
+            # The client itself sent it once more, and got an id for that.
+            assert submitted["job_id"] == observed.jobs[-1].id
+            assert "Further jobs could not be looked for" in observed.log
+        await breaking
+        faults.clear()
+        assert await program.run() == program.expected
+    assert [job.id for job in observed.paid] == [observed.jobs[0].id]
+    assert observed.leaked == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "lost"),
+    cases([("direct", "504 after"), ("proxied", "closed after")], itertools.product(WAYS, LOST)),
+    indirect=["config"],
+)
+async def test_the_answer_lost_and_the_job_shown_late(
+    config: QiskitRuntimeConfig, observed: Observed, lost: str
+):
+    program = Program(config, observed.service, next(_numbers))
+    observed.service.faults.hide_new_jobs(0.6 * DELAY)
+    FAULTS[lost].inject(observed.service.faults, Endpoint.SUBMIT, 1)
+    async with asyncio.timeout(LONGEST):
+        assert await program.run() == program.expected
+    assert [job.id for job in observed.paid] == [observed.jobs[0].id]
+    assert observed.leaked == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "endpoint", "announced"),
+    cases(
+        [("direct", Endpoint.SUBMIT, False), ("proxied", Endpoint.SUBMIT, True)],
+        itertools.product(
+            WAYS,
+            (Endpoint.SUBMIT, Endpoint.SEARCH, Endpoint.STATUS, Endpoint.JOB, Endpoint.RESULT),
+            (True, False),
+        ),
+    ),
+    indirect=["config"],
+)
+async def test_a_limited_rate(
+    config: QiskitRuntimeConfig, observed: Observed, endpoint: Endpoint, announced: bool
+):
+    observed.service.faults.limit_rate(endpoint, requests=1, seconds=2.0, announced=announced)
+    programs = [Program(config, observed.service, next(_numbers)) for _ in range(3)]
+    async with asyncio.timeout(LONGEST):
+        found = await asyncio.gather(*(p.run() for p in programs), return_exceptions=True)
+        assert any(r.status == 429 for r in observed.service.requests)
+        for program, result in zip(programs, found, strict=True):
+            if endpoint is Endpoint.SUBMIT or not isinstance(result, JobError):
+                assert result == program.expected
+                continue
+            assert classify_qiskit_error(result).answer is RetryAnswer.RETRY, result
+            observed.service.faults.clear()
+            assert await program.run() == program.expected
+    assert len(observed.paid) == len(programs)
+    assert observed.leaked == {}
+
+
+ENDS: dict[str, tuple[Callable[[FaultInjector], None], type[JobError]]] = {
+    "failed": (lambda f: f.end_jobs("Failed", reason="It is warm.", code=1008), JobFailedError),
+    "stopped": (lambda f: f.stop_jobs(), JobTimeLimitError),
+    "cancelled": (lambda f: f.end_jobs("Cancelled"), JobCancelledError),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_job_that_ends_badly_is_said_and_submitted_anew(
+    config: QiskitRuntimeConfig, observed: Observed, end: str
+):
+    inject, expected = ENDS[end]
+    inject(observed.service.faults)
+    program = Program(config, observed.service, next(_numbers))
+    async with asyncio.timeout(LONGEST):
+        with pytest.raises(expected) as caught:
+            await program.run()
+        assert type(caught.value) is expected
+        assert observed.jobs[0].id in str(caught.value)
+        assert classify_qiskit_error(caught.value).answer is RetryAnswer.DO_NOT
+        assert await program.run() == program.expected
+    assert len(observed.jobs) == 2
+    assert f"Job {observed.jobs[0].id} is recorded for this input, but it ended" in observed.log
+    assert observed.leaked == {}
+
+
+async def test_a_state_that_nobody_knows_passes(config: QiskitRuntimeConfig, observed: Observed):
+    observed.service.faults.show_state("Meditating", times=3)
+    program = Program(config, observed.service, next(_numbers))
+    async with asyncio.timeout(LONGEST):
+        assert await program.run() == program.expected
+    assert "MEDITATING" in observed.log
+    assert len(observed.jobs) == 1
+    assert observed.leaked == {}
+
+
+async def test_a_state_that_nobody_knows_and_that_stays(
+    config: QiskitRuntimeConfig, observed: Observed
+):
+    observed.service.faults.end_jobs("Meditating")
+    program = Program(config, observed.service, next(_numbers))
+    async with asyncio.timeout(LONGEST):
+        for _ in range(2):
+            with pytest.raises(JobWaitTimeoutError, match="it goes on"):
+                await program.run(max_wait=1.0)
+    assert len(observed.jobs) == 1, "who knows what it is about"
+    assert observed.leaked == {}
+
+
+async def test_the_search_finds_what_leaks(
+    observed: Observed, prefect_server_process: PrefectServer
+):
+    """The same search as above, for secrets that a flow does leak."""
+    observed.secrets = {
+        name: secrets.token_hex(24) for name in ("result", "error", "log", "warning", "parameter")
+    }
+
+    @task(persist_result=True)
+    async def keep() -> dict[str, str]:
+        return {"kept": observed.secrets["result"]}
+
+    @flow(persist_result=True)
+    async def leak(parameter: str) -> None:
+        await keep()
+        get_run_logger().debug(observed.secrets["log"])
+        warnings.warn(observed.secrets["warning"], stacklevel=1)
+        raise ValueError(observed.secrets["error"])
+
+    with pytest.raises(ValueError, match=observed.secrets["error"]):
+        await leak(observed.secrets["parameter"])
+    leaked = observed.leaked
+    assert leaked.keys() == {"result", "error", "log", "warning"}
+    assert leaked["log"] == {"a log"}
+    assert leaked["warning"] == {"a warning"}
+    assert "a log" not in leaked["result"]
+    assert len(leaked["error"]) == 2, "in the log, and in the result that the flow failed with"
+    assert "parameter" in found_in(prefect_server_process.home, observed.secrets)
