@@ -15,6 +15,8 @@ from .environments import PrefectServer
 from .machines import Machine, emulated_service, saved_configuration
 from .page_blocks import Documented
 
+#: Dask's profiler can stop a worker for ever in CPython 3.11, as the page says.
+NO_PROFILE = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
 EXPECTED = [f"{state:07b} was read as {{'{state:07b}': 100}}" for state in range(100)]
 
 #: The same flow in threads, in threads under another name, and what the page says of shared lists.
@@ -73,7 +75,11 @@ def laboratory(
     documented.write("readout_calibration.py", code)
     with emulated_service("--backend", "ibm_kawasaki=fake_nairobi") as service:
         machine = Machine.set_up(
-            folder / "home", code=code, service=service, PREFECT_API_URL=prefect_server.url
+            folder / "home",
+            code=code,
+            service=service,
+            PREFECT_API_URL=prefect_server.url,
+            **NO_PROFILE,
         )
         machine.python(saved_configuration(documented, service))
         yield Laboratory(machine, service)
