@@ -36,22 +36,23 @@ from experiment import ghz_circuit, isa_circuit
 from prefect import flow
 from qcsc_prefect.integrations.qiskit import fetch_qiskit_job_result_task, submit_sampler_job_task
 
-async def outcome(pubs, shots):
+async def outcome(pubs, shots, delay):
     job = await submit_sampler_job_task(
-        pubs, "kawasaki", shots, cache_submit=True, visibility_delay=10
+        pubs, "kawasaki", shots, cache_submit=True, visibility_delay=delay
     )
     output = await fetch_qiskit_job_result_task("kawasaki", job_reference=job)
     return job["job_id"], output["result"][0].data.meas.get_counts()
 
 @flow
-async def two_inputs(second_may_start):
+async def two_inputs(second_may_start, shots, delay):
     pubs = [await isa_circuit(ghz_circuit(2), "kawasaki")]
-    first = asyncio.create_task(outcome(pubs, 300))
+    first = asyncio.create_task(outcome(pubs, shots, delay))
     while not second_may_start.exists():
         await asyncio.sleep(0.05)
-    return await asyncio.gather(first, outcome(pubs, 400))
+    return await asyncio.gather(first, outcome(pubs, shots + 100, delay))
 
-print(json.dumps(asyncio.run(two_inputs(pathlib.Path(sys.argv[1])))))
+path, shots, delay = sys.argv[1:]
+print(json.dumps(asyncio.run(two_inputs(pathlib.Path(path), int(shots), float(delay)))))
 """
 STORAGE = "export PREFECT_DEFAULT_RESULT_STORAGE_BLOCK"
 
@@ -161,6 +162,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
 ):
     known, kept = {job.id for job in service.jobs}, laboratory.bucket.keys()
     second_may_start = tmp_path / "second-may-start"
+    program = (TWO_INPUTS, str(second_may_start), "300", "10")
     service.set_schedule(queued_seconds=float("inf"))
 
     def sent() -> list[str]:
@@ -169,7 +171,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
     # It dies before the first job's answer has come, and before the second job is recorded.
     doomed = laboratory.machine("doomed", "over-the-cable")
     service.faults.delay(600, "submit", times=1, when="after")
-    with doomed.python_in_background(TWO_INPUTS, str(second_may_start)) as process:
+    with doomed.python_in_background(*program) as process:
         process.wait_until(lambda: len(sent()) == 1, "the first job")
         service.faults.delay(4, "submit", times=1, when="after")
         second_may_start.touch()
@@ -189,7 +191,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
     service.faults.hide_new_jobs(3600)
     service.clear_requests()
     heir = laboratory.machine("heir")
-    with heir.python_in_background(TWO_INPUTS, str(second_may_start)) as process:
+    with heir.python_in_background(*program) as process:
         process.wait_until(lambda: service.count("search") >= 2, "searches")
         assert process.log.read_text().count("its answer was lost") == 2
         service.faults.hide_new_jobs(0)
@@ -205,18 +207,24 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
 
 
 def test_a_bucket_that_cannot_be_reached_loses_no_job(
-    laboratory: Laboratory, service: RemoteEmulator
+    laboratory: Laboratory, service: RemoteEmulator, tmp_path: Path
 ):
     known = {job.id for job in service.jobs}
+    (tmp_path / "second-may-start").touch()
+    program = (TWO_INPUTS, str(tmp_path / "second-may-start"), "700", "3")
     cut_off = laboratory.machine("cut-off", "unreachable")
-    done = cut_off.python(EXPERIMENT, "200")
-    assert sum(counts_in(done.stdout).values()) == 200
-    (job,) = [job for job in service.jobs if job.id not in known]
-    warned = [line for line in done.stderr.splitlines() if "WARNING" in line and job.id in line]
-    assert any("could not be stored" in line for line in warned)
+    done = cut_off.python(*program)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [sum(counts.values()) for _, counts in found] == [700, 800]
+    sent = {job.id for job in service.jobs} - known
+    assert {job_id for job_id, _ in found} == sent
+    for job_id in sent:
+        warned = [line for line in done.stderr.splitlines() if "WARNING" in line and job_id in line]
+        assert any("could not be stored" in line for line in warned)
 
-    # Nothing is remembered, so the job is found on the service.
-    again = cut_off.python(EXPERIMENT, "200")
-    assert f"Reusing job {job.id}" in again.stderr
-    assert counts_in(again.stdout) == counts_in(done.stdout)
-    assert {job.id for job in service.jobs} - known == {job.id}
+    # Nothing is remembered, so the jobs are found on the service.
+    again = cut_off.python(*program)
+    assert json.loads(again.stdout.splitlines()[-1]) == found
+    assert all(f"Reusing job {job_id}" in again.stderr for job_id in sent)
+    assert {job.id for job in service.jobs} - known == sent
+    assert service.count("submit") == 2
