@@ -35,7 +35,7 @@ from qcsc_prefect.integrations.qiskit.presentation import (
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submission_lookup import job_repeated_by
+from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY, submission_tag
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
@@ -289,13 +289,17 @@ async def _kept_in_its_place(
         return None
     if reference.primitive is None or reference.input_digest is None:
         return None
+    if reference.backend_name is None:
+        return None
     tag = submission_tag(reference.primitive, reference.input_digest)
     if tag not in (reference.tags or ()):
         return None
-    kept = await job_repeated_by(service, reference, tag)
+    logger = run_logger()
+    lookup = SubmissionLookup(service, tag, reference.backend_name, None, logger)
+    kept = await lookup.job_repeated_by(str(reference.job_id))
     if kept is None:
         return None
-    run_logger().warning(
+    logger.warning(
         "Job %s was cancelled as a duplicate of job %s, which is fetched in its place",
         reference.job_id,
         kept.job_id,

@@ -17,12 +17,9 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-import anyio
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
@@ -32,6 +29,7 @@ from qcsc_prefect.core.errors import (
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.reference import REFERENCE_SCHEMA_VERSION, JobReference
+from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
@@ -40,6 +38,7 @@ from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
     from typing import Any
 
@@ -169,12 +168,12 @@ class Submitter:
     ) -> JobReference | None:
         # Where a submission was to replace these jobs and was cut short, they are not its own.
         earlier = [] if intent is None else intent.earlier or []
+        own = lookup.leaving_out(earlier)
         recorded = await memory.recorded_job(self.service, except_for=earlier)
         if recorded is not None:
             # The answer came and was recorded; only a repeated submission leaves doubts.
             if intent is not None and intent.sent_again:
-                lookup = lookup.leaving_out(earlier)
-                return await self._settle(recorded, request, identity, memory, lookup)
+                return await self._settle(recorded, request, identity, memory, own)
             if intent is not None:
                 await memory.clear_intent()
             return recorded
@@ -189,9 +188,7 @@ class Submitter:
                 intent.holder,
                 identity.visibility_delay,
             )
-            found = await lookup.leaving_out(earlier).job_that_may_show_up(
-                identity.visibility_delay
-            )
+            found = await own.job_that_may_show_up(identity.visibility_delay)
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
                 await memory.clear_intent()
@@ -294,22 +291,17 @@ class Submitter:
 
     async def _uninterrupted(self, submission: Coroutine[Any, Any, Submission]) -> Submission:
         """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
-        task = asyncio.ensure_future(submission)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task])
-                # An error is looked at: nobody else will, and asyncio would complain.
-                if not task.cancelled() and task.exception() is None:
-                    await after_cancellation(
-                        self.service,
-                        str(task.result().reference.job_id),
-                        self.logger,
-                        during="submission",
-                        cancel_job=self.cancel_job_on_cancellation,
-                    )
-            raise
+        return await finish_though_cancelled(submission, self._after_cancellation)
+
+    async def _after_cancellation(self, submission: asyncio.Task[Submission]) -> None:
+        if not submission.cancelled() and submission.exception() is None:
+            await after_cancellation(
+                self.service,
+                str(submission.result().reference.job_id),
+                self.logger,
+                during="submission",
+                cancel_job=self.cancel_job_on_cancellation,
+            )
 
     async def _settle(
         self,

@@ -12,11 +12,10 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
-__all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup", "job_repeated_by"]
+__all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 
 #: Jobs of one tag that were created this close to each other come from one submission that was
 #: sent again, by the client or by a machine that began at the same moment; those further apart were
@@ -103,11 +102,7 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        usable = [
-            job
-            for job in await self.listed()
-            if job.state not in {JobState.ERROR, JobState.CANCELLED}
-        ]
+        usable = [job for job in await self.listed() if _is_usable(job)]
         if not usable:
             return None
         first, *others = usable
@@ -126,6 +121,23 @@ class SubmissionLookup:
                     first.job_id,
                 )
         return first
+
+    async def job_repeated_by(self, job_id: str) -> ListedJob | None:
+        """Return the oldest usable job that another one was a repetition of, or None.
+
+        Args:
+            job_id: The repetition.
+
+        Raises:
+            JobError: If the service could not be asked.
+        """
+        earlier: list[ListedJob] = []
+        for job in await self.listed():
+            if job.job_id == job_id:
+                return next((one for one in earlier if _repeats(job, one, LOST_WITHIN)), None)
+            if _is_usable(job):
+                earlier.append(job)
+        return None
 
     async def job_that_may_show_up(self, visibility_delay: float) -> ListedJob | None:
         """Return the oldest usable job once the service must show every job there is.
@@ -176,36 +188,8 @@ class SubmissionLookup:
             )
 
 
-async def job_repeated_by(
-    service: JobService, reference: JobReference, tag: str
-) -> ListedJob | None:
-    """Return the usable job that a cancelled one was a repetition of, or None.
-
-    Args:
-        service: Where both run.
-        reference: The cancelled job.
-        tag: The tag of its input.
-
-    Raises:
-        JobError: If the service could not be asked.
-    """
-    listed = [
-        job
-        for job in await service.jobs_with_tag(tag, None)
-        if job.backend_name in {None, reference.backend_name}
-    ]
-    own = next((job for job in listed if job.job_id == reference.job_id), None)
-    if own is None or own.created_at is None:
-        return None
-    earlier = [
-        job
-        for job in listed
-        if job.state not in {JobState.ERROR, JobState.CANCELLED}
-        and job.created_at is not None
-        and (job.created_at, job.job_id) < (own.created_at, own.job_id)
-        and _repeats(own, job, LOST_WITHIN)
-    ]
-    return min(earlier, key=lambda job: (job.created_at or _NEVER, job.job_id), default=None)
+def _is_usable(job: ListedJob) -> bool:
+    return job.state not in {JobState.ERROR, JobState.CANCELLED}
 
 
 def _repeats(other: ListedJob, first: ListedJob, within: timedelta) -> bool:

@@ -7,17 +7,16 @@ the next fetch takes it from there.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
-import anyio
-
+from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
 __all__ = ["PrivateResults"]
@@ -66,22 +65,16 @@ class PrivateResults:
             await self._write(job_id, text)
             return text
 
-        keeping = asyncio.ensure_future(keep())
-        try:
-            return await asyncio.shield(keeping)
-        except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                done, _ = await asyncio.wait([keeping], timeout=_SECONDS_TO_FINISH)
-            if not done:
+        async def after_cancellation(keeping: asyncio.Task[str]) -> None:
+            if not keeping.done():
                 run_logger().warning(
                     "The download of the private result of job %s was cancelled and has not "
                     "ended within %g s; it can be made once, so the result may be lost",
                     job_id,
                     _SECONDS_TO_FINISH,
                 )
-            elif not keeping.cancelled():
-                keeping.exception()  # looked at: nobody else will, and asyncio would complain
-            raise
+
+        return await finish_though_cancelled(keep(), after_cancellation, seconds=_SECONDS_TO_FINISH)
 
     async def _write(self, job_id: str, text: str) -> None:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""
