@@ -63,9 +63,17 @@ benchmark *arguments:
 check:
     .ci/run
 
-# Run tests with the oldest direct dependencies that the packages allow
-lowest *tests:
-    .github/scripts/lowest-direct.sh {{ tests }}
+# Run tests with the oldest direct dependencies that the packages allow, and check these bounds
+lowest *arguments:
+    uv run python .github/scripts/resolution.py lowest-direct {{ arguments }}
+
+# The same with the newest
+newest *arguments:
+    uv run python .github/scripts/resolution.py highest {{ arguments }}
+
+# Run the packages of this commit with the oldest versions of each other that they allow
+mixed *arguments:
+    uv run python .github/scripts/mixed_versions.py {{ arguments }}
 
 # Compare the public API with that of the last releases
 api:

@@ -17,6 +17,7 @@ from .environments import (
     run,
     uv,
 )
+from .page_blocks import Documented
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +78,16 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     """One server for the tests that do not need the embedded one; starting one takes long."""
     with PrefectServer.started(tmp_path_factory.mktemp("server") / "home") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def documented(request: pytest.FixtureRequest, worker_id: str) -> Iterator[Documented]:
+    """The how-to on several machines; a module runs every block that the page says it runs."""
+    failed_before = request.session.testsfailed
+    blocks = Documented()
+    yield blocks
+    chosen = {item.originalname for item in request.session.items if item.path == request.path}
+    there = {name for name in vars(request.module) if name.startswith("test_")}
+    all_were_run = there <= chosen and worker_id == "master"
+    if all_were_run and request.session.testsfailed == failed_before:
+        assert blocks.left_for(request.path.name) == []

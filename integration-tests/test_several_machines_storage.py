@@ -3,95 +3,57 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
-from .environments import PrefectServer, kill_group
+from .environments import PrefectServer
 from .machines import (
-    SAVE_BLOCK,
     Machine,
-    configuration_fields,
     emulated_service,
+    exported,
     free_port,
-    wait_for,
+    saved_configuration,
 )
+from .page_blocks import Documented
+from .s3_service import Bucket, Cable, s3_bucket
 
-SAVE_BUCKET = """
-import sys
-from prefect_aws import AwsClientParameters, AwsCredentials, S3Bucket
-AwsCredentials(
-    aws_access_key_id="somebody",
-    aws_secret_access_key="secret",
-    aws_client_parameters=AwsClientParameters(
-        endpoint_url=sys.argv[1], config={"connect_timeout": 5, "retries": {"max_attempts": 1}}
-    ),
-).save(sys.argv[3], overwrite=True)
-S3Bucket(
-    bucket_name="laboratory",
-    bucket_folder=sys.argv[2],
-    credentials=AwsCredentials.load(sys.argv[3]),
-).save(sys.argv[3], overwrite=True)
-"""
-#: The page's example, with its storage in the bucket; prints what it found.
+#: The page's example; prints what it found.
 EXPERIMENT = """
 import asyncio, json, sys
-sys.path.insert(0, "docs/examples")
-from several_machines import experiment
+from experiment import experiment
 print(json.dumps(asyncio.run(experiment(shots=int(sys.argv[1])))))
 """
+#: Submits one input, and a second one as soon as a file is there; prints job ids and counts.
+TWO_INPUTS = """
+import asyncio, json, pathlib, sys
+from experiment import ghz_circuit, isa_circuit
+from prefect import flow
+from qcsc_prefect.integrations.qiskit import fetch_qiskit_job_result_task, submit_sampler_job_task
 
+async def outcome(pubs, shots):
+    job = await submit_sampler_job_task(
+        pubs, "kawasaki", shots, cache_submit=True, visibility_delay=10
+    )
+    output = await fetch_qiskit_job_result_task("kawasaki", job_reference=job)
+    return job["job_id"], output["result"][0].data.meas.get_counts()
 
-@dataclass(frozen=True)
-class Bucket:
-    """An S3 service on the loopback interface, in a process of its own."""
+@flow
+async def two_inputs(second_may_start):
+    pubs = [await isa_circuit(ghz_circuit(2), "kawasaki")]
+    first = asyncio.create_task(outcome(pubs, 300))
+    while not second_may_start.exists():
+        await asyncio.sleep(0.05)
+    return await asyncio.gather(first, outcome(pubs, 400))
 
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def keys(self, folder: str) -> list[str]:
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-            region_name="us-east-1",
-        )
-        found = client.list_objects_v2(Bucket="laboratory", Prefix=f"{folder}/")
-        return [entry["Key"].removeprefix(f"{folder}/") for entry in found.get("Contents", [])]
-
-
-@contextmanager
-def s3_service(log: Path) -> Iterator[Bucket]:
-    port = free_port()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: "Running on" in log.read_text(), f"the S3 service, see {log}")
-        bucket = Bucket(f"http://127.0.0.1:{port}", process)
-        boto3.client(
-            "s3",
-            endpoint_url=bucket.url,
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-            region_name="us-east-1",
-        ).create_bucket(Bucket="laboratory")
-        yield bucket
-    finally:
-        kill_group(process)
+print(json.dumps(asyncio.run(two_inputs(pathlib.Path(sys.argv[1])))))
+"""
+STORAGE = "export PREFECT_DEFAULT_RESULT_STORAGE_BLOCK"
 
 
 @dataclass(frozen=True)
@@ -102,87 +64,159 @@ class Laboratory:
     api_url: str
     service: RemoteEmulator
     bucket: Bucket
+    cable: Cable
+    documented: Documented
 
-    def machine(self, name: str, storage: str) -> Machine:
+    def machine(self, name: str, storage: str = "results") -> Machine:
+        """Set a machine up as the page says, with one of the storage blocks."""
+        names = {"s3-bucket/results": f"s3-bucket/{storage}"}
         return Machine.set_up(
             self.folder / name,
-            api_url=self.api_url,
+            code=self.folder / "code",
             service=self.service,
-            PREFECT_DEFAULT_RESULT_STORAGE_BLOCK=f"s3-bucket/{storage}",
+            PREFECT_API_URL=self.api_url,
+            **exported(self.documented(STORAGE, names)),
         )
+
+    def saved_bucket(self, port: int, storage: str) -> str:
+        """Return the page's program that saves the bucket, as it is reached by a port."""
+        names = {
+            "https://s3.lab": f"http://127.0.0.1:{port}",
+            'save("lab"': f'save("{storage}"',
+            'save("results"': f'save("{storage}"',
+        }
+        return self.documented("S3Bucket(\n", names)
 
 
 @pytest.fixture(scope="module")
 def laboratory(
-    prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+    prefect_server: PrefectServer,
+    documented: Documented,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Laboratory]:
     folder = tmp_path_factory.mktemp("storage")
-    with emulated_service() as service, s3_service(folder / "s3.log") as bucket:
-        desk = Machine.set_up(folder / "desk", api_url=prefect_server.url, service=service)
-        desk.run_python(SAVE_BLOCK, json.dumps(configuration_fields(service)))
-        desk.run_python(SAVE_BUCKET, bucket.url, "records", "shared")
-        nothing_listens_here = f"http://127.0.0.1:{free_port()}"
-        desk.run_python(SAVE_BUCKET, nothing_listens_here, "records", "unreachable")
-        yield Laboratory(folder, prefect_server.url, service, bucket)
+    (folder / "code").mkdir()
+    documented.write("experiment.py", folder / "code")
+    with (
+        emulated_service("--backend", "ibm_kawasaki=fake_manila") as service,
+        s3_bucket("lab-results", "qcsc", folder / "s3.log") as bucket,
+        closing(Cable(bucket.port)) as cable,
+    ):
+        machines = Laboratory(folder, prefect_server.url, service, bucket, cable, documented)
+        nothing_listens_here = free_port()
+        machines.machine("desk").python(
+            saved_configuration(documented, service)
+            + machines.saved_bucket(bucket.port, "results")
+            + machines.saved_bucket(cable.port, "over-the-cable")
+            + machines.saved_bucket(nothing_listens_here, "unreachable")
+        )
+        yield machines
 
 
-def counts_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    counts: dict[str, int] = json.loads(done.stdout.strip().splitlines()[-1])
+@pytest.fixture
+def service(laboratory: Laboratory) -> Iterator[RemoteEmulator]:
+    laboratory.service.set_schedule()
+    laboratory.service.clear_requests()
+    yield laboratory.service
+    laboratory.service.faults.clear()
+
+
+def counts_in(printed: str) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(printed.strip().splitlines()[-1])
     return counts
 
 
-def test_another_machine_takes_record_and_result_from_the_bucket(laboratory: Laboratory):
-    first = laboratory.machine("first", "shared").run(sys.executable, "-c", EXPERIMENT, "500")
-    kept = laboratory.bucket.keys("records")
+def test_another_machine_takes_record_and_result_from_the_bucket(
+    laboratory: Laboratory, service: RemoteEmulator
+):
+    known, before = {job.id for job in service.jobs}, laboratory.bucket.keys()
+    first = laboratory.machine("first")
+    printed = first.python(EXPERIMENT, "500").stdout
+    (job,) = [job for job in service.jobs if job.id not in known]
+    kept = laboratory.bucket.keys() - before
     (result,) = [key for key in kept if key.startswith("qiskit-result-")]
     (intent,) = [key for key in kept if key.endswith("-intent")]
-    assert result != intent
-    assert intent.removesuffix("-intent") in kept  # the record of the submission
+    record = intent.removesuffix("-intent")
+    assert laboratory.bucket.content(record)["job_id"] == job.id
+    assert laboratory.bucket.content(intent)["outstanding"] is False
+    # What is left is what the flow returned, which Prefect keeps by itself.
+    (returned,) = kept - {record, intent, result}
+    assert json.loads(laboratory.bucket.read(returned)) == counts_in(printed)
 
-    laboratory.service.clear_requests()
-    other = laboratory.machine("other", "shared")
-    second = other.run(sys.executable, "-c", EXPERIMENT, "500")
-    assert counts_of(second) == counts_of(first)
-    assert sum(counts_of(second).values()) == 500
-    (job,) = laboratory.service.jobs
+    service.clear_requests()
+    other = laboratory.machine("other")
+    second = other.python(EXPERIMENT, "500")
+    assert counts_in(second.stdout) == counts_in(printed)
+    assert sum(counts_in(printed).values()) == 500
     assert f"Reusing job {job.id}" in second.stderr
     assert f"Reusing the result of job {job.id}" in second.stderr
     for endpoint in ("search", "submit", "result"):
-        assert laboratory.service.count(endpoint) == 0
-    assert not list((other.home / "storage").glob("*"))
+        assert service.count(endpoint) == 0
+    for machine in (first, other):
+        assert not list(machine.storage.glob("*"))
 
 
-def test_an_intent_in_the_bucket_tells_another_machine_to_look_longer(laboratory: Laboratory):
-    known = {job.id for job in laboratory.service.jobs}
-    laboratory.service.set_schedule(queued_seconds=float("inf"))
-    laboratory.service.faults.delay(600, "submit", when="after")  # accepted, never answered
-    program = ["-c", EXPERIMENT, "300"]
-    doomed = laboratory.machine("doomed", "shared").start_python(*program[1:])
-    (job,) = wait_for(
-        lambda: [job for job in laboratory.service.jobs if job.id not in known], "the job"
-    )
-    kill_group(doomed)
-    laboratory.service.faults.clear()
-    laboratory.service.faults.hide_new_jobs(20)
-    laboratory.service.release_jobs()
-    done = laboratory.machine("heir", "shared").run(sys.executable, *program)
-    laboratory.service.faults.clear()
-    assert "its answer was lost" in done.stderr
-    assert sum(counts_of(done).values()) == 300
-    assert {job.id for job in laboratory.service.jobs} - known == {job.id}
+def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
+    laboratory: Laboratory, service: RemoteEmulator, tmp_path: Path
+):
+    known, kept = {job.id for job in service.jobs}, laboratory.bucket.keys()
+    second_may_start = tmp_path / "second-may-start"
+    service.set_schedule(queued_seconds=float("inf"))
+
+    def sent() -> list[str]:
+        return [job.id for job in service.jobs if job.id not in known]
+
+    # It dies before the first job's answer has come, and before the second job is recorded.
+    doomed = laboratory.machine("doomed", "over-the-cable")
+    service.faults.delay(600, "submit", times=1, when="after")
+    with doomed.python_in_background(TWO_INPUTS, str(second_may_start)) as process:
+        process.wait_until(lambda: len(sent()) == 1, "the first job")
+        service.faults.delay(4, "submit", times=1, when="after")
+        second_may_start.touch()
+        process.wait_until(lambda: len(sent()) == 2, "the second job")
+        laboratory.cable.cut()
+        first, second = sent()
+        process.wait_until_it_says(f"Submitted sampler job {second}")
+        assert first not in process.log.read_text()
+        assert process.process.poll() is None
+        doomed.lose_power()
+    left = laboratory.bucket.keys() - kept
+    assert len(left) == 2
+    assert all(key.endswith("-intent") for key in left)
+    assert all(laboratory.bucket.content(key)["outstanding"] for key in left)
+
+    # Without its intents nobody would search again: the service does not show the jobs at first.
+    service.faults.hide_new_jobs(3600)
+    service.clear_requests()
+    heir = laboratory.machine("heir")
+    with heir.python_in_background(TWO_INPUTS, str(second_may_start)) as process:
+        process.wait_until(lambda: service.count("search") >= 2, "searches")
+        assert process.log.read_text().count("its answer was lost") == 2
+        service.faults.hide_new_jobs(0)
+        service.release_jobs()
+        found = json.loads(process.output().splitlines()[-1])
+    assert [job_id for job_id, _ in found] == [first, second]
+    assert [sum(counts.values()) for _, counts in found] == [300, 400]
+    assert service.count("submit") == 0
+    assert sent() == [first, second]
+    # Now their records are there, and nothing is outstanding.
+    assert {key.removesuffix("-intent") for key in left} <= laboratory.bucket.keys()
+    assert not any(laboratory.bucket.content(key)["outstanding"] for key in left)
 
 
-def test_a_bucket_that_cannot_be_reached_loses_no_job(laboratory: Laboratory):
-    known = {job.id for job in laboratory.service.jobs}
-    laboratory.service.set_schedule()
+def test_a_bucket_that_cannot_be_reached_loses_no_job(
+    laboratory: Laboratory, service: RemoteEmulator
+):
+    known = {job.id for job in service.jobs}
     cut_off = laboratory.machine("cut-off", "unreachable")
-    done = cut_off.run(sys.executable, "-c", EXPERIMENT, "200")
-    assert sum(counts_of(done).values()) == 200
-    (job,) = [job for job in laboratory.service.jobs if job.id not in known]
+    done = cut_off.python(EXPERIMENT, "200")
+    assert sum(counts_in(done.stdout).values()) == 200
+    (job,) = [job for job in service.jobs if job.id not in known]
     warned = [line for line in done.stderr.splitlines() if "WARNING" in line and job.id in line]
     assert any("could not be stored" in line for line in warned)
 
     # Nothing is remembered, so the job is found on the service.
-    again = cut_off.run(sys.executable, "-c", EXPERIMENT, "200")
+    again = cut_off.python(EXPERIMENT, "200")
     assert f"Reusing job {job.id}" in again.stderr
-    assert counts_of(again) == counts_of(done)
+    assert counts_in(again.stdout) == counts_in(done.stdout)
+    assert {job.id for job in service.jobs} - known == {job.id}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,51 +14,39 @@ import pytest
 
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
-from .environments import ROOT, PrefectServer, kill_group
 from .machines import (
-    BLOCK,
-    PAGE,
-    SAVE_BLOCK,
     Machine,
-    PostgresMissingError,
-    PrefectAPI,
-    configuration_fields,
-    documented,
+    Running,
     emulated_service,
-    postgres,
+    exported,
+    free_port,
+    saved_configuration,
     wait_for,
 )
+from .page_blocks import Documented
+from .postgres import Postgres, postgres
+from .prefect_api import PrefectAPI
 
-DEPLOYMENT = "experiment/on-any-machine"
-DEPLOY = (
-    "prefect --no-prompt deploy docs/examples/several_machines.py:experiment "
-    "--name on-any-machine --pool laboratory"
-)
-
-#: Says that it is ready, then submits three inputs, one every three seconds from a given moment
-#: on, and prints the ids of the jobs.
-AT_GIVEN_MOMENTS = f"""
+#: Says that it is ready, then submits three inputs at a given moment, and prints their jobs' ids.
+AT_A_GIVEN_MOMENT = """
 import asyncio, json, os, pathlib, sys, time
-sys.path.insert(0, "docs/examples")
+from experiment import ghz_circuit, isa_circuit
 from prefect import flow
 from qcsc_prefect.integrations.qiskit import submit_sampler_job_task
-from several_machines import ghz_circuit, isa_circuit
 
 @flow
-async def at_given_moments(folder):
-    pubs = [await isa_circuit(ghz_circuit(2), "{BLOCK}")]
-    (folder / f"ready-{{os.getpid()}}").touch()
+async def at_a_given_moment(folder):
+    pubs = [await isa_circuit(ghz_circuit(2), "kawasaki")]
+    (folder / f"ready-{os.getpid()}").touch()
     while not (folder / "start").exists():
         await asyncio.sleep(0.05)
-    start = float((folder / "start").read_text())
-    found = []
-    for number in range(3):
-        await asyncio.sleep(max(0.0, start + 3 * number - time.time()))
-        job = await submit_sampler_job_task(pubs, "{BLOCK}", 10 + number, cache_submit=True)
-        found.append(job["job_id"])
-    return found
+    await asyncio.sleep(max(0.0, float((folder / "start").read_text()) - time.time()))
+    jobs = await asyncio.gather(
+        *(submit_sampler_job_task(pubs, "kawasaki", n, cache_submit=True) for n in (10, 11, 12))
+    )
+    return [job["job_id"] for job in jobs]
 
-print(json.dumps(asyncio.run(at_given_moments(pathlib.Path(sys.argv[1])))))
+print(json.dumps(asyncio.run(at_a_given_moment(pathlib.Path(sys.argv[1])))))
 """
 
 
@@ -69,172 +55,207 @@ class Worker:
     """A worker process on a machine of its own."""
 
     machine: Machine
-    log: Path
-    process: subprocess.Popen[bytes]
+    process: Running
 
     def took(self, run_id: str) -> bool:
-        return f"/flow-run/{run_id}" in self.log.read_text()  # where the flow says it began
-
-    def storage(self) -> list[Path]:
-        return list((self.machine.home / "storage").glob("*"))
+        # Where the flow says that it began.
+        return f"/flow-run/{run_id}" in self.process.log.read_text()
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """Two machines with a worker each, a Prefect server and the service."""
+    """Two machines with a worker each and a third one, a Prefect server and the service."""
 
+    folder: Path
     desk: Machine
     api: PrefectAPI
     service: RemoteEmulator
     workers: tuple[Worker, Worker]
-
-    def start(self, **parameters: object) -> str:
-        return self.api.start_run(DEPLOYMENT, **parameters)
+    variables: dict[str, str]
+    database: Postgres
 
     def worker_of(self, run_id: str) -> Worker:
         (taker,) = [worker for worker in self.workers if worker.took(run_id)]
         return taker
 
+    def wait_for_fetching(self, run_id: str) -> None:
+        """Wait until a run has its job and waits for it."""
+        wait_for(
+            lambda: (
+                re.search(r"^Job \w+ on ibm_kawasaki: ", self.api.logs(run_id), re.MULTILINE)
+                and self.api.state(run_id) == "RUNNING"
+            ),
+            f"flow run {run_id} to have its job",
+        )
+
     def row_of(self, run_id: str) -> dict[str, object]:
-        wait_for(lambda: self.api.finished(run_id), f"flow run {run_id} to complete")
+        """Wait for a run to complete; return what it put into its table."""
+        wait_for(lambda: self.api.state(run_id) == "COMPLETED", f"flow run {run_id}")
         (row,) = self.api.table(run_id, "experiment")
         return row
 
-    def job_ids(self, *, without: set[str]) -> list[str]:
-        return [
-            job.id
-            for job in self.service.jobs
-            if job.id not in without and job.state != "Cancelled"
-        ]
+
+def runs_of(printed: str) -> list[str]:
+    return re.findall(r"UUID: (\S+)", printed)
 
 
 @contextmanager
-def worker(machine: Machine, name: str) -> Iterator[Worker]:
-    command = documented(f"prefect worker start --pool laboratory --name {name} --limit 1")
-    log = machine.home.with_name(f"{name}.log")
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env=machine.environment,
-            cwd=machine.home,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: "started!" in log.read_text(), f"worker {name}, see {log}")
-        yield Worker(machine, log, process)
-    finally:
-        kill_group(process)
+def worker(machine: Machine, command: str) -> Iterator[Worker]:
+    with machine.shell_in_background(command) as process:
+        process.wait_until_it_says("started!")
+        yield Worker(machine, process)
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    try:
-        with postgres() as url:
-            yield url
-    except PostgresMissingError as missing:
-        pytest.skip(str(missing))
+def database() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def laboratory(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+def laboratory(
+    database: Postgres, documented: Documented, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Laboratory]:
     folder = tmp_path_factory.mktemp("laboratory")
+    code = folder / "code"
+    code.mkdir()
+    documented.write("experiment.py", code)
+    database.administer(documented("CREATE ROLE", {"sudo -u postgres ": ""}))
+
+    port = free_port()
+    variables = exported(
+        documented("export PREFECT_API_URL", {"server.lab:4200": f"127.0.0.1:{port}"})
+    )
+    api = PrefectAPI(variables["PREFECT_API_URL"], variables["PREFECT_API_AUTH_STRING"])
+    names = {"db.lab": database.address, "0.0.0.0": "127.0.0.1"}
+    server = Machine.set_up(folder / "server", code=code, PREFECT_SERVER_API_PORT=str(port))
     with (
-        emulated_service("--queued", "2") as service,
-        PrefectServer.started(
-            folder / "server", PREFECT_API_DATABASE_CONNECTION_URL=database
-        ) as server,
+        emulated_service("--backend", "ibm_kawasaki=fake_manila") as service,
+        server.shell_in_background(documented("prefect server start", names)) as process,
     ):
+        process.wait_until(api.is_healthy, "the Prefect server")
         desk, first, second = (
-            Machine.set_up(folder / name, api_url=server.url, service=service)
+            Machine.set_up(folder / name, code=code, service=service, **variables)
             for name in ("desk", "first", "second")
         )
-        desk.run_python(SAVE_BLOCK, json.dumps(configuration_fields(service)))
-        desk.run(*documented("prefect work-pool create laboratory --type process"))
-        desk.run(*documented(DEPLOY))
-        with worker(first, "first") as one, worker(second, "second") as other:
-            yield Laboratory(desk, PrefectAPI(server.url), service, (one, other))
-        assert not (folder / "server" / "prefect.db").exists()  # it was PostgreSQL
+        desk.python(saved_configuration(documented, service))
+        desk.shell(documented("prefect work-pool create"))
+        start = documented("prefect worker start")
+        with worker(first, start) as one, worker(second, start) as other:
+            yield Laboratory(folder, desk, api, service, (one, other), variables, database)
 
 
-@pytest.mark.parametrize(
-    ("example", "function"),
-    [("several_machines", "experiment"), ("readout_calibration", "readout_calibration")],
-)
-def test_the_page_shows_what_the_examples_do(example: str, function: str):
-    source = (ROOT / "docs" / "examples" / f"{example}.py").read_text()
-    (shown,) = [
-        ast.get_source_segment(source, node)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
-    ]
-    assert shown
-    assert shown in PAGE.read_text()
+@pytest.fixture
+def service(laboratory: Laboratory) -> Iterator[RemoteEmulator]:
+    """The service, which keeps all jobs in the queue until they are released."""
+    laboratory.service.set_schedule(queued_seconds=float("inf"))
+    laboratory.service.clear_requests()
+    yield laboratory.service
+    laboratory.service.faults.clear()
 
 
-def test_equal_flows_on_two_machines_at_the_same_time_are_one_job(laboratory: Laboratory):
-    runs = [laboratory.start(), laboratory.start()]
+def test_equal_flows_on_two_workers_at_the_same_time_are_one_job(
+    laboratory: Laboratory, service: RemoteEmulator, documented: Documented
+):
+    known = {job.id for job in service.jobs}
+    words = "prefect deployment run experiment/on-any-machine\n"
+    runs = runs_of(laboratory.desk.shell(documented(words)))
+    assert len(runs) == 2
+    for run_id in runs:
+        laboratory.wait_for_fetching(run_id)
+    # Both are under way now, and no job has left the queue yet.
+    assert [laboratory.api.state(run_id) for run_id in runs] == ["RUNNING", "RUNNING"]
+    service.release_jobs()
     rows = [laboratory.row_of(run_id) for run_id in runs]
-    first, second = (laboratory.worker_of(run_id) for run_id in runs)
+    first, second = (laboratory.worker_of(run_id).machine for run_id in runs)
     assert first is not second
+
+    sent = [job for job in service.jobs if job.id not in known]
+    (job,) = [job for job in sent if job.state != "Cancelled"]
+    assert job.state == "Completed"
     assert rows[0] == rows[1]
-    assert laboratory.job_ids(without=set()) == [rows[0]["job"]]
-    counts = {key: value for key, value in rows[0].items() if key in {"000", "111"}}
+    assert rows[0]["job"] == job.id
+    counts = {key: value for key, value in rows[0].items() if key not in {"job", "machine"}}
     assert sum(counts.values()) == 1000  # the ideal GHZ state gives no other outcome
     assert set(counts) == {"000", "111"}
-    # Each keeps what it knows in its own home: they met on the service alone.
-    assert first.storage()
-    assert second.storage()
+    # It was sent for this input alone, also where the machines met and one took its job back.
+    (tag,) = job.tags
+    assert {job.tags for job in sent} == {(tag,)}
+    assert service.count("submit") == len(sent)
+    # They met on the service alone: each has locked, recorded and downloaded it by itself.
+    assert first.kept("qiskit-sampler-") == second.kept("qiskit-sampler-") != set()
+    assert first.kept("qiskit-result-") == second.kept("qiskit-result-") != set()
+    assert job.result_reads == 2
+    others = {path.name for path in laboratory.desk.code.iterdir()} - {"__pycache__"}
+    assert others <= {"experiment.py", ".prefectignore", "prefect.yaml"}
 
     # And once more, when the job has long been done.
-    asked = laboratory.desk.run(*documented("prefect deployment run experiment/on-any-machine"))
-    (again,) = re.findall(r"UUID: (\S+)", asked.stdout)
+    again = laboratory.api.start_run("experiment/on-any-machine")
     assert laboratory.row_of(again) == rows[0]
-    assert laboratory.job_ids(without=set()) == [rows[0]["job"]]
+    assert service.count("submit") == len(sent)
+    stored = laboratory.database.administer("psql -d prefect -tAc 'SELECT id FROM flow_run'")
+    assert {*runs, again} <= set(stored.split())
 
 
-def test_submissions_at_the_same_moment_settle_on_one_job(laboratory: Laboratory, tmp_path: Path):
-    service, known = laboratory.service, {job.id for job in laboratory.service.jobs}
-    service.set_schedule(queued_seconds=float("inf"))
-    # Whoever searches before the other's job is there sends one too.
-    service.faults.delay(1.5, "submit", times=None)
+def test_submissions_at_the_same_moment_settle_on_one_job(
+    laboratory: Laboratory, service: RemoteEmulator, tmp_path: Path
+):
+    known = {job.id for job in service.jobs}
+    # Each machine searches before the other's jobs are there, so each sends its own.
+    service.faults.delay(6, "submit", times=None)
     machines = [
-        Machine.set_up(tmp_path / name, api_url=laboratory.api.url, service=service)
+        Machine.set_up(
+            laboratory.folder / name,
+            code=laboratory.desk.code,
+            service=service,
+            **laboratory.variables,
+        )
         for name in ("one", "other")
     ]
-    processes = [machine.start_python(AT_GIVEN_MOMENTS, str(tmp_path)) for machine in machines]
-    wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == 2, "both machines")
-    (tmp_path / "moment").write_text(str(time.time() + 1))
-    (tmp_path / "moment").rename(tmp_path / "start")
-    printed = [process.communicate(timeout=120)[0] for process in processes]
-    service.faults.clear()
+    with (
+        machines[0].python_in_background(AT_A_GIVEN_MOMENT, str(tmp_path)) as one,
+        machines[1].python_in_background(AT_A_GIVEN_MOMENT, str(tmp_path)) as other,
+    ):
+        wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == 2, "both machines")
+        (tmp_path / "moment").write_text(str(time.time() + 1))
+        (tmp_path / "moment").rename(tmp_path / "start")
+        printed = [process.output() for process in (one, other)]
     found = [
         next(json.loads(line) for line in output.splitlines() if line.startswith('["'))
         for output in printed
     ]
     sent = [job for job in service.jobs if job.id not in known]
-    assert len(sent) > 3, "the machines did not meet"
+    assert len(sent) == 6, "the machines did not meet"
+    kept = {job.tags: job.id for job in reversed(sent)}  # the oldest of each tag
+    assert len(kept) == 3
     assert found[0] == found[1]
-    assert laboratory.job_ids(without=known) == found[0]
-    assert sum(output.count("a duplicate of job") for output in printed) == len(sent) - 3
+    assert set(found[0]) == set(kept.values())
+    states = {job.id: job.state for job in sent}
+    assert [states[job_id] for job_id in found[0]] == ["Queued"] * 3
+    assert sorted(states.values()) == ["Cancelled"] * 3 + ["Queued"] * 3
+    assert sum(output.count("a duplicate of job") for output in printed) == 3
 
 
-def test_a_machine_finds_the_job_of_one_that_died(laboratory: Laboratory):
-    known = {job.id for job in laboratory.service.jobs}
-    laboratory.service.set_schedule(queued_seconds=float("inf"))
-    lost = laboratory.start(shots=700)
-    (job_id,) = wait_for(lambda: laboratory.job_ids(without=known), "the job")
+def test_a_machine_finds_the_job_of_one_that_died(
+    laboratory: Laboratory, service: RemoteEmulator, documented: Documented
+):
+    known = {job.id for job in service.jobs}
+    ask = documented("--param shots=2000")
+    (lost,) = runs_of(laboratory.desk.shell(ask))
+    laboratory.wait_for_fetching(lost)
+    (job,) = [job for job in service.jobs if job.id not in known]
     dead = laboratory.worker_of(lost)
     dead.machine.lose_power()
+    assert dead.process.process.wait(30) < 0
 
-    again = laboratory.start(shots=700)
-    wait_for(lambda: f"Reusing job {job_id}" in laboratory.api.logs(again), "the other machine")
-    laboratory.service.release_jobs()
+    (again,) = runs_of(laboratory.desk.shell(ask))
+    wait_for(lambda: f"Reusing job {job.id}" in laboratory.api.logs(again), "the other machine")
+    service.release_jobs()
     row = laboratory.row_of(again)
     assert laboratory.worker_of(again) is not dead
-    assert row["job"] == job_id
-    assert laboratory.job_ids(without=known) == [job_id]
-    assert sum(int(row[outcome]) for outcome in ("000", "111")) == 700
+    assert row["job"] == job.id
+    assert {job.id for job in service.jobs} - known == {job.id}
+    assert service.count("submit") == 1
+    assert sum(int(row[outcome]) for outcome in ("000", "111")) == 2000
     # How soon the server notices is its own affair.
     assert laboratory.api.state(lost) in {"RUNNING", "CRASHED"}

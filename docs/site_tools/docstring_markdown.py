@@ -3,6 +3,7 @@
 - Names between single backticks are linked to their place in the reference. A name is looked up as
   Python would look it up where the docstring stands, in its class, then in its module. What is not
   found, or not part of the reference, stays plain code.
+- After ``~`` a name is shown by its last part.
 - ``Example:`` becomes the section that is typeset as code.
 - ``.. code-block::`` and a final ``::`` are left out: the code below them is indented.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 OUR_PACKAGE = "qcsc_prefect"
 NAME = re.compile(
-    r"(?::(?:class|exc|func|meth|mod|attr|data):)?(?<!`)`(?P<name>[A-Za-z_][\w.]*)`(?!`)"
+    r"(?::(?:class|exc|func|meth|mod|attr|data):)?(?<!`)`(?P<short>~?)(?P<name>[A-Za-z_][\w.]*)`(?!`)"
 )
 CODE_BLOCK = re.compile(r"\s*\.\. code-block:: \w+")
 
@@ -70,15 +71,16 @@ def markdown_lines(docstring: str, place: griffe.Object) -> Iterator[str]:
 
 def linked(line: str, place: griffe.Object) -> str:
     """Return a line whose names are linked."""
-    return NAME.sub(lambda match: link(match["name"], place), line)
+    return NAME.sub(lambda match: link(match["name"], place, short=bool(match["short"])), line)
 
 
-def link(name: str, place: griffe.Object) -> str:
+def link(name: str, place: griffe.Object, *, short: bool) -> str:
     """Return a name as Markdown, linked if it is one of ours."""
     path = resolved(name, place)
+    shown = name.rpartition(".")[2] if short else name
     if path is None:
-        return f"`{name}`"
-    return f'<autoref optional identifier="{path}"><code>{name}</code></autoref>'
+        return f"`{shown}`"
+    return f'<autoref optional identifier="{path}"><code>{shown}</code></autoref>'
 
 
 def resolved(name: str, place: griffe.Object) -> str | None:

@@ -42,13 +42,7 @@ def account() -> Iterator[EmulatedService]:
     get_service_pool().clear()
     before = dict(os.environ)
     with EmulatedService(backends={"ibm_kawasaki": "fake_manila"}, seed=7) as service:
-        os.environ.update(
-            service.environment,
-            QISKIT_IBM_CHANNEL="ibm_quantum_platform",
-            QISKIT_IBM_TOKEN=service.token,
-            QISKIT_IBM_URL=service.url,
-            QISKIT_IBM_INSTANCE=service.instance,
-        )
+        os.environ.update(service.account_environment)
         yield service
     os.environ.clear()
     os.environ.update(before)

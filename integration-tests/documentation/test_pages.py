@@ -1,38 +1,16 @@
-"""Runs the code of the README and of every page of the documentation, page by page.
-
-The blocks of one page share a folder, a Prefect home, an account on an emulated service, whose name
-is ``emulated_service``, and, if they are Python, their names:
-
-- ``python`` blocks are run; ``await`` may stand at their top level, as in a notebook.
-- ``python title="name.py"`` blocks become files, which ``sh`` blocks run.
-- ``sh`` blocks are run by bash; what they leave running is ended with the page.
-- A ``text`` block after the comment ``<!-- prints -->`` is what the block before it prints, where
-  ``…`` stands for anything.
-- Commands after the comment ``<!-- prints the same -->`` print what the ones before them printed.
-- Blocks inside of an HTML comment are run too, and not shown: they prepare and check.
-- A block after a comment ``<!-- not run: REASON -->`` is only compiled.
-"""
+"""Runs the code of the README and of every page of the documentation; `page` says how."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import contextlib
-import inspect
-import io
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from sybil import Document, Example, Region, Sybil
-from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from .page import Page
 
 if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.testing import EmulatedService
@@ -45,134 +23,19 @@ PAGES = sorted(
         *ROOT.glob("packages/*/README.md"),
     ]
 )
-FENCE = re.compile(r'(?P<language>\w*)(?: title="(?P<title>[^"\n]+)")?[^\n]*\n')
-NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^>]+) -->\s*\Z")
-PRINTS_THE_SAME = re.compile(r"<!-- prints the same -->\s*\Z")
-PRINTS = re.compile(r"<!-- prints -->\s*\Z")
-SECONDS_OF_ONE_COMMAND = 120
+EVERY_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+FENCED = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A paragraph, no list and no admonition, and indented lines below it.
+INDENTED = re.compile(r"^(?!\s|[-*+] |\d+\. |!!! |\?\?\? )[^\n]+\n\n+ {4}\S[^\n]*", re.MULTILINE)
+#: A comment with no code below it, or beside a call of print.
+CLAIM = re.compile(r"^[ ]*#[^\n]*(?=\n\s*(?:\n|\Z))|^[ ]*print\([^\n]*\)[ ]+#[^\n]*", re.MULTILINE)
+#: A requirement of one of our distributions as an argument of pip, up to the end of the word.
+OURS = re.compile(
+    r"(?<![\w/.-])qcsc-prefect-(?:core|qiskit|wrappers)(?:\[[\w,]+\])?(?P<bound>[^\s`'\"]*)"
+)
 
 
-class Page:
-    """One page while its blocks are run, in order."""
-
-    def __init__(self, path: Path, environment: dict[str, str], folder: Path) -> None:
-        self.path = path
-        self.environment = environment
-        self.folder = folder
-        self.printed = ""
-        self.commands: list[subprocess.Popen[bytes]] = []
-        self.module = ModuleType("page_" + re.sub(r"\W", "_", path.stem))
-
-    def run(self) -> int:
-        """Run every block; return how many were run."""
-        sybil = Sybil(parsers=[self.blocks])
-        examples = list(sybil.parse(self.path).examples())
-        for example in examples:
-            example.evaluate()
-        return len(examples)
-
-    def blocks(self, document: Document) -> Iterator[Region]:
-        """Yield the page's code blocks with what is to be done with each."""
-        for region in RawFencedCodeBlockLexer(FENCE)(document):
-            before = document.text[: region.start]
-            language, title = region.lexemes["language"], region.lexemes["title"]
-            if language == "python":
-                if NOT_RUN.search(before):
-                    region.evaluator = self.compile
-                else:
-                    region.evaluator = self.write if title else self.execute
-            elif language in {"sh", "console"}:
-                region.evaluator = self.check_command if NOT_RUN.search(before) else self.command
-            elif language in {"toml", "yaml", "json"} and title:
-                region.evaluator = self.write
-            elif PRINTS.search(before):
-                region.evaluator = self.compare
-            else:
-                continue
-            region.parsed = region.lexemes["source"]
-            yield region
-
-    def compile(self, example: Example) -> None:
-        """Compile a block; its errors name the page and the line."""
-        self._code(example)
-
-    def execute(self, example: Example) -> None:
-        """Run a block, in the names of the page."""
-        code = self._code(example)
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            result = eval(code, vars(self.module))
-            if inspect.iscoroutine(result):
-                asyncio.run(result)
-        self.printed = printed.getvalue()
-
-    def write(self, example: Example) -> None:
-        """Write a block to the file that its title names."""
-        path = self.folder / example.region.lexemes["title"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".py":
-            self._code(example)
-        path.write_text(str(example.parsed), encoding="utf-8")
-
-    def command(self, example: Example) -> None:
-        """Run commands in the page's folder, in a group of processes of their own."""
-        number = len(self.commands)
-        output = self.folder.parent / f"output-{number}"
-        log = self.folder.parent / f"log-{number}"
-        # Files, not pipes: what is left running in the background holds them open.
-        with output.open("wb") as output_stream, log.open("wb") as log_stream:
-            command = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", str(example.parsed)],
-                cwd=self.folder,
-                env={
-                    **os.environ,
-                    **self.environment,
-                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                },
-                stdout=output_stream,
-                stderr=log_stream,
-                start_new_session=True,
-            )
-        self.commands.append(command)
-        status = command.wait(SECONDS_OF_ONE_COMMAND)
-        printed = output.read_text(encoding="utf-8")
-        place = f"{self.path}:{example.line}"
-        assert status == 0, f"{place}: status {status}\n{printed}{log.read_text()}"
-        if PRINTS_THE_SAME.search(example.document.text[: example.start]):
-            assert printed == self.printed, f"{place}: other output than before"
-        self.printed = printed
-
-    def check_command(self, example: Example) -> None:
-        """Let the shell read commands without running them."""
-        subprocess.run(["bash", "-n", "-c", str(example.parsed)], check=True)
-
-    def compare(self, example: Example) -> None:
-        """Compare what was printed last with what the page shows."""
-        for line in str(example.parsed).strip().splitlines():
-            pattern = ".*".join(re.escape(part) for part in line.strip().split("…"))
-            assert re.search(pattern, self.printed), (
-                f"{self.path}:{example.line}: not printed: {line}\n{self.printed}"
-            )
-
-    def end(self) -> None:
-        """End what the page's commands left running."""
-        for command in self.commands:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(command.pid, signal.SIGKILL)
-
-    def _code(self, example: Example) -> object:
-        # Empty lines before it make the line numbers those of the page.
-        source = "\n" * (example.line + example.parsed.line_offset) + str(example.parsed)
-        return compile(
-            source,
-            str(self.path),
-            "exec",
-            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-            dont_inherit=True,
-        )
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@EVERY_PAGE
 def test_the_code_of_a_page_runs(
     path: Path,
     page_environment: dict[str, str],
@@ -208,36 +71,45 @@ def test_links_outside_of_the_site_lead_somewhere(path: Path) -> None:
     assert [link for link in local if not (path.parent / link).exists()] == []
 
 
-def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
-    with pytest.raises(AssertionError) as raised:
-        Page(page, {}, tmp_path).run()
-    last = raised.traceback[-1]
-    assert (Path(last.path), last.lineno + 1) == (page, 8)
+@EVERY_PAGE
+def test_no_code_hides_from_what_runs_it(path: Path) -> None:
+    text = FENCED.sub("", path.read_text(encoding="utf-8"))
+    assert [match[0] for match in INDENTED.finditer(text)] == [], "indented: fence it"
 
 
-def test_a_wrong_output_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("```sh\necho 12 shots\n```\n\n<!-- prints -->\n```text\n13 shots\n```\n")
-    with pytest.raises(AssertionError, match="not printed: 13 shots"):
-        Page(page, {}, tmp_path).run()
-    page.write_text("```sh\necho 12 shots\n```\n\n<!-- prints -->\n```text\n… shots\n```\n")
-    assert Page(page, {}, tmp_path).run() == 2
+@EVERY_PAGE
+def test_no_comment_claims_an_output(path: Path) -> None:
+    blocks = FENCED.finditer(path.read_text(encoding="utf-8"))
+    sources = [block["source"] for block in blocks if block["language"] == "python"]
+    claims = [claim[0] for source in sources for claim in CLAIM.finditer(source)]
+    assert claims == [], "nobody checks a comment: show the output in a block that says so"
 
 
-def test_another_output_than_before_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    folder = tmp_path / "work"
-    folder.mkdir()
-    block = "```sh\necho x >> file; cat file\n```\n"
-    page.write_text(f"{block}\n<!-- prints the same -->\n{block}")
-    with pytest.raises(AssertionError, match="other output than before"):
-        Page(page, {}, folder).run()
+def installations() -> Iterator[tuple[str, str]]:
+    """Yield what each line that installs something installs, and where the line stands."""
+    sources = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("docs/examples/*.py")]
+    for path in [*PAGES, *sources]:
+        text = path.read_text(encoding="utf-8")
+        for found in re.finditer(r"pip install((?:\\\n|[^\n])*)", text):
+            yield f"{path.relative_to(ROOT)}:{text[: found.start()].count(chr(10)) + 1}", found[1]
 
 
-def test_a_failing_command_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("```sh\nfalse\necho done\n```\n")
-    with pytest.raises(AssertionError, match="status 1"):
-        Page(page, {}, tmp_path).run()
+def test_nobody_is_told_to_install_another_project() -> None:
+    """Versions before 0.4 under some of these names are not ours."""
+    lines = dict(installations())
+    assert len(lines) > 5, "the lines are not where this test looks for them"
+    unbound = {
+        place: line
+        for place, line in lines.items()
+        if any(not found["bound"].startswith(">=0.4") for found in OURS.finditer(line))
+    }
+    assert unbound == {}
+
+
+def test_a_clone_is_installed_from_core_upwards() -> None:
+    """The pip that comes with Python 3.11 looks elsewhere for what stands further to the right."""
+    orders = [re.findall(r"\./packages/([\w-]+)", line) for _, line in installations()]
+    from_clone = [order for order in orders if order]
+    assert from_clone
+    upwards = ["qcsc-prefect-core", "qcsc-prefect-qiskit", "qcsc-prefect-wrappers"]
+    assert [order for order in from_clone if order != upwards] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -158,17 +159,30 @@ def test_what_cannot_be_steered_is_an_error_that_says_so(remote, started) -> Non
         stranger.shutdown()
 
 
-def test_the_command_line_says_how_to_reach_it() -> None:
-    command = [sys.executable, "-m", MODULE, "--running", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+def test_what_the_command_line_prints_leads_a_shell_to_the_service(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", MODULE, "--backend", "ibm_five=fake_manila", "--running", "1"]
+    # A value that the shell must not take for several words.
+    environment = os.environ | {"no_proxy": "inner.test, other.test"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         assert running.stdout is not None
-        lines = [running.stdout.readline() for _ in range(13)]
+        lines = list(itertools.takewhile(lambda line: "ibm_five" not in line, running.stdout))
+        script = tmp_path / "emulator.sh"
+        script.write_text("".join(lines))
+        client = (
+            "from qiskit_ibm_runtime import QiskitRuntimeService\n"
+            "print([backend.name for backend in QiskitRuntimeService().backends()])"
+        )
+        seen = subprocess.run(
+            ["bash", "-euc", 'source "$1"; exec "$2" -c "$3"', "-", script, sys.executable, client],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=30) == 0
-    text = "".join(lines)
-    assert "export IAM_URL=http://127.0.0.1:" in text
-    assert "export QISKIT_FUNCTIONS_EXPERIMENTAL=1" in text
-    assert "backend_name='fake_manila'" in text
+    assert seen.stdout == "['ibm_five']\n", seen.stderr
 
 
 def test_the_environment_is_restored(monkeypatch) -> None:

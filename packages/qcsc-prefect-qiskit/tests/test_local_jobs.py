@@ -19,6 +19,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 from qcsc_prefect.core.errors import (
     InputError,
     JobCancelledError,
+    JobError,
     JobFailedError,
     JobNotFoundError,
     JobWaitTimeoutError,
@@ -34,6 +35,7 @@ from qcsc_prefect.integrations.qiskit.local import store as local_store
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
 from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 FAKE = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -232,6 +234,22 @@ async def test_two_services_on_one_store_run_a_job_once(tmp_path: Path):
     assert outcome is not None
     assert one.times == two.times
     assert one.result[0].data.meas.get_counts() == two.result[0].data.meas.get_counts()
+
+
+async def test_a_damaged_file_of_one_job_ends_no_wait_for_another(tmp_path: Path):
+    store = LocalJobStore(tmp_path / "jobs")
+    service = LocalJobService(store)
+    damaged, whole = [await service.submit(request(ghz(), shots=4)) for _ in range(2)]
+    await final_state(service, damaged.job_id)
+    (tmp_path / "jobs" / damaged.job_id / "outcome.json").write_text("{}")
+    waits = [
+        wait_for_job(service, job.job_id, WaitLimits(), lambda _, __: None)
+        for job in (damaged, whole)
+    ]
+    error, status = await asyncio.gather(*waits, return_exceptions=True)
+    assert isinstance(error, JobError)
+    assert error.job_id == damaged.job_id
+    assert status.state is JobState.DONE
 
 
 async def test_jobs_are_found_by_their_tags(tmp_path: Path):

@@ -377,6 +377,27 @@ async def test_an_account_with_several_instances(prefect_home: Path, tmp_path: P
     get_service_pool().clear()
 
 
+async def test_a_preferred_plan_is_billed(prefect_home: Path, tmp_path: Path):
+    instances = tuple(
+        EmulatedInstance(name=plan, plan=plan, pricing_type=pricing)
+        for plan, pricing in (("open", "free"), ("premium", "paid"))
+    )
+    account = EmulatedAccount(instances=instances)
+    with EmulatedService(["fake_manila"], accounts=[account], seed=7) as emulated:
+        file = emulated.account_file(tmp_path / "accounts.json", instance="auto")
+        for plan, instance in zip(("open", "premium"), instances, strict=True):
+            config = QiskitRuntimeConfig(
+                account_name=ACCOUNT_NAME,
+                filename=str(file),
+                backend_name="fake_manila",
+                plans_preference=[plan],
+            )
+            reference = await submit(config)
+            assert reference["instance"] == instance.crn
+        assert [job.instance for job in emulated.jobs] == [instance.crn for instance in instances]
+    get_service_pool().clear()
+
+
 PRIVATE = {"environment": {"private": True}}
 
 

@@ -14,9 +14,17 @@ from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
+from qcsc_prefect.integrations.qiskit.runtime import service_pool
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService
+from qcsc_prefect.integrations.qiskit.testing import (
+    ACCOUNT_NAME,
+    EmulatedAccount,
+    EmulatedInstance,
+    EmulatedService,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +176,36 @@ async def test_tokens_keep_configurations_apart(
     assert emulated.token not in repr(vars(pool))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "other"),
+    [
+        ("plans_preference", ["open"], ["premium"]),
+        ("region", "us-east", "eu-de"),
+        ("verify", True, False),
+        ("private_endpoint", True, None),
+        ("proxies", {"urls": {"https": "http://a:x@host"}}, {"urls": {"https": "http://a:y@host"}}),
+    ],
+)
+def test_whatever_a_service_is_made_from_keeps_configurations_apart(
+    pool: ServicePool, field: str, value: object, other: object
+) -> None:
+    key, same, another = (
+        pool.key(QiskitRuntimeConfig(**{"token": "secret", field: given}))
+        for given in (value, value, other)
+    )
+    assert key == same
+    assert key != another
+    assert "secret" not in repr(key)
+    assert "host" not in repr(key)
+
+
+async def test_the_backend_and_the_mode_of_jobs_do_not_need_another_service(
+    config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
+    for change in ({"backend_name": "another"}, {"mode": "batch"}, {"primitives": "classic"}):
+        assert pool.key(config.model_copy(update=change)) == pool.key(config)
+
+
 async def test_a_refused_service_is_renewed_once_for_all(
     emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
 ) -> None:
@@ -242,6 +280,58 @@ async def test_a_fault_of_the_calibration_carries_its_facts(
         await pool.backend(config, BACKEND)
     assert caught.value.status == 429
     assert (await pool.backend(config, BACKEND)).target.num_qubits == 5
+
+
+async def test_a_backend_request_that_hangs_does_not_stop_the_next_one(
+    emulated: EmulatedService, config: QiskitRuntimeConfig
+) -> None:
+    pool = ServicePool(answer_seconds=2.0)
+    await pool.service(config)
+    emulated.faults.delay(60, "configuration", times=1)
+    with pytest.raises(TimeoutError, match=f"{BACKEND} could not be read for 2 s"):
+        await pool.backend(config, BACKEND)
+    assert (await asyncio.wait_for(pool.backend(config, BACKEND), 20)).name == BACKEND
+
+
+async def test_a_call_whose_backend_cannot_be_read_in_time_is_not_begun(
+    emulated: EmulatedService, config: QiskitRuntimeConfig
+) -> None:
+    pool = ServicePool(answer_seconds=2.0)
+    await pool.service(config)
+    emulated.faults.delay(60, "configuration", times=1)
+    called: list[object] = []
+    with pytest.raises(NotBegunError):
+        await pool.call_backend(config, BACKEND, called.append, seconds=20)
+    await pool.call_backend(config, BACKEND, called.append, seconds=20)
+    assert len(called) == 1
+
+
+async def test_an_instance_that_cannot_be_found_in_time_is_an_error_with_its_facts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = EmulatedAccount(instances=(EmulatedInstance(), EmulatedInstance(name="second")))
+    with EmulatedService(backends=[BACKEND], accounts=[account]) as emulated:
+        file = emulated.account_file(tmp_path / "accounts.json", instance="auto")
+        config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(file))
+        monkeypatch.setattr(service_pool, "_pool", ServicePool(answer_seconds=2.0))
+        emulated.faults.delay(60, "configuration", times=1)
+        with pytest.raises(JobError, match="Finding the service instance failed") as caught:
+            await instance_for_backend(config, BACKEND)
+        assert caught.value.retryable is True
+        assert (await instance_for_backend(config, BACKEND)).crn == emulated.instance
+
+
+async def test_the_question_why_there_is_no_backend_is_not_waited_for_without_end(
+    emulated: EmulatedService, config: QiskitRuntimeConfig
+) -> None:
+    pool = ServicePool(answer_seconds=2.0)
+    await pool.service(config)
+    emulated.faults.delay(60, "usage")
+    with pytest.raises(TimeoutError, match="has not answered for 2 s"):
+        await asyncio.wait_for(pool.backend(config, "no_such"), 20)
+    emulated.faults.clear()
+    with pytest.raises(QiskitRuntimeConfigError, match=f"'no_such'.*{BACKEND}"):
+        await pool.backend(config, "no_such")
 
 
 async def test_discarding_only_what_failed(config: QiskitRuntimeConfig, pool: ServicePool) -> None:

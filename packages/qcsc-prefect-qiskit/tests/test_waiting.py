@@ -24,14 +24,15 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
+    fetching,
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
+from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
+from qcsc_prefect.integrations.qiskit.waiting import JobWatcher, WaitLimits, wait_for_job
 
 
 @pytest.fixture
@@ -85,6 +86,47 @@ async def test_each_change_is_told_once_with_the_position_in_the_queue(
     assert len({(status.state, status.queue_position) for status in told}) == len(told)
 
 
+async def test_of_many_jobs_each_is_told_once_with_its_position(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(14)]
+    told: dict[str, list[JobStatus]] = {job_id: [] for job_id in job_ids}
+    waits = [
+        asyncio.create_task(
+            wait_for_job(
+                service,
+                job_id,
+                WaitLimits(first_pause=0.3),
+                lambda status, _, job_id=job_id: told[job_id].append(status),
+            )
+        )
+        for job_id in job_ids
+    ]
+    async with asyncio.timeout(30):
+        while not all(told.values()):
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(2)
+    for position, job_id in enumerate(job_ids, start=1):
+        assert [(status.state, status.queue_position) for status in told[job_id]] == [
+            (JobState.QUEUED, position)
+        ]
+    # One request for each, but for the first ones, which were looked at before the others came.
+    assert emulated.count("metrics") <= len(job_ids) + 6
+    emulated.release_jobs()
+    await asyncio.gather(*waits)
+
+
+async def test_jobs_that_do_not_queue_are_asked_for_no_position(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(running_seconds=1)
+    job_ids = [await submit(config) for _ in range(5)]
+    waits = [wait_for_job(service, job_id, AT_ONCE, nothing) for job_id in job_ids]
+    await asyncio.gather(*waits)
+    assert emulated.count("metrics") == 0
+
+
 async def test_a_state_change_is_one_line_in_the_log(prefect_home: Path, emulated, config, caplog):
     emulated.set_schedule(queued_seconds=1, running_seconds=1)
     job_id = await submit(config)
@@ -100,14 +142,19 @@ async def test_fifty_jobs_wait_on_the_requests_of_one(
 ):
     emulated.set_schedule(queued_seconds=math.inf)
     job_ids = await asyncio.gather(*(submit(config) for _ in range(50)))
+    began = time.monotonic()
     waits = [
         asyncio.create_task(wait_for_job(service, job_id, WaitLimits(first_pause=0.3), nothing))
         for job_id in job_ids
     ]
     await asyncio.sleep(3)  # a service that has seen none of the jobs asks for each of them once
+    # They are asked for their places in the queue one after the other, two a second.
+    asked, seconds = emulated.count("metrics"), time.monotonic() - began
+    assert 10 <= asked <= 10 + 2 * seconds
     emulated.clear_requests()
     await asyncio.sleep(3)
-    assert emulated.count() <= 10
+    assert emulated.count() - emulated.count("metrics") <= 10
+    assert emulated.count() <= 3 * 5
     emulated.release_jobs()
     assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
 
@@ -154,6 +201,28 @@ async def test_an_outage_is_waited_out(prefect_home: Path, emulated, config, ser
     assert emulated.faults.pending == ()
 
 
+async def test_no_look_comes_before_the_service_asks_for_it(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    emulated.faults.answer("job", status=408, retry_after=2)
+    await wait_for_job(service, job_id, AT_ONCE, nothing)
+    asked = [record.time for record in emulated.requests if record.endpoint == "job"]
+    assert (asked[1] - asked[0]).total_seconds() >= 2
+
+
+async def test_a_request_that_the_client_puts_off_for_long_does_not_end_the_wait(
+    prefect_home: Path, emulated, config
+):
+    job_id = await submit(config)
+    service = RuntimeJobService(
+        ConfiguredInstance(emulated.instance, config), AnswerLimits(question=1.0)
+    )
+    emulated.faults.answer("job", status=429, retry_after=20)  # for which the client sleeps
+    status = await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(), nothing), 15)
+    assert status.state is JobState.DONE
+
+
 async def test_an_outage_without_end_is_an_error_with_its_facts(
     prefect_home: Path, emulated, config, service
 ):
@@ -178,6 +247,162 @@ async def test_a_service_that_never_answers_is_an_outage(prefect_home: Path, emu
     emulated.faults.clear()
     emulated.release_jobs()
     assert (await wait_for_job(service, job_id, WaitLimits(), nothing)).state is JobState.DONE
+
+
+async def test_a_search_that_is_refused_leaves_asking_for_each_job(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(running_seconds=1.5)
+    job_ids = [await submit(config) for _ in range(3)]
+    emulated.faults.answer("search", status=403, times=None)
+    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    statuses = await asyncio.wait_for(asyncio.gather(*waits), 30)
+    assert {status.state for status in statuses} == {JobState.DONE}
+
+
+def running(job_id: str, **more: object) -> dict:
+    return {"id": job_id, "state": {"status": "Running"}, **more}
+
+
+ODD_JOBS = {
+    "null": lambda job_id: None,
+    "text": lambda job_id: job_id,
+    "no id": lambda job_id: {"state": {"status": "Running"}},
+    "no state": lambda job_id: {"id": job_id},
+    "null state": lambda job_id: {"id": job_id, "state": None},
+    "state in a word": lambda job_id: {"id": job_id, "state": "Running"},
+    "number for a state": lambda job_id: {"id": job_id, "state": {"status": 5}},
+    "odd time": lambda job_id: running(job_id, created="yesterday"),
+    "odd number of a time": lambda job_id: running(job_id, created=5),
+    "odd place in the queue": lambda job_id: running(job_id, position=[1]),
+    "odd session": lambda job_id: running(job_id, program=None, session_id=5),
+}
+
+
+async def until_answered(emulated: EmulatedService) -> None:
+    """Wait until every injected fault has met its request."""
+    async with asyncio.timeout(30):
+        while emulated.faults.pending:
+            await asyncio.sleep(0.05)
+
+
+#: Looks one after the other, without slowing down.
+AT_ONCE = WaitLimits(first_pause=0.05, growth=0.0)
+
+
+async def test_an_odd_answer_for_one_job_ends_no_wait(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    for odd in ODD_JOBS.values():
+        body = {"jobs": [running(job_ids[0]), odd(job_ids[1])], "count": 2}
+        emulated.faults.replace_body("search", body)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+    ]
+    await until_answered(emulated)
+    assert not any(wait.done() for wait in waits)
+    emulated.release_jobs()
+    assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
+
+
+async def test_an_odd_answer_for_a_job_alone_is_an_outage(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    for odd in ODD_JOBS.values():
+        emulated.faults.replace_body("job", odd(job_id))
+    status = await wait_for_job(service, job_id, AT_ONCE, nothing)
+    assert status.state is JobState.DONE
+    assert emulated.faults.pending == ()
+
+
+async def test_an_odd_answer_to_a_search_is_an_outage(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    bodies = (None, [], "jobs", {"jobs": None}, {"jobs": [], "count": "two"})
+    for body in bodies:
+        emulated.faults.replace_body("search", body)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+    ]
+    await until_answered(emulated)
+    assert emulated.count("job") == 2, "before the search was possible, and never because it failed"
+    assert not any(wait.done() for wait in waits)
+    emulated.release_jobs()
+    assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
+
+
+async def test_an_odd_answer_for_ever_is_an_error_of_that_job(
+    prefect_home: Path, emulated, config, service
+):
+    job_id = await submit(config)
+    emulated.faults.replace_body("job", {"id": job_id, "state": None}, times=None)
+    with pytest.raises(JobError, match=f"Asking for job {job_id} failed") as caught:
+        await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=0.5), nothing), 20)
+    assert caught.value.retryable is True
+
+
+@pytest.mark.parametrize("status", [403, 429])
+async def test_a_reason_that_cannot_be_read_ends_no_other_wait(
+    prefect_home: Path, emulated, config, service, status: int
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    going_on = await submit(config)
+    emulated.set_schedule()
+    emulated.faults.plan_ends([JobEnd("Failed")])
+    failed = await submit(config)
+    emulated.faults.answer("result", status=status, times=3)
+    waits = [
+        asyncio.create_task(wait_for_job(service, job_id, WaitLimits(), nothing))
+        for job_id in (going_on, failed)
+    ]
+    assert (await asyncio.wait_for(waits[1], 20)).state is JobState.ERROR
+    assert not waits[0].done()
+    emulated.release_jobs()
+    assert (await waits[0]).state is JobState.DONE
+
+
+async def test_an_account_that_leads_nowhere_any_more_ends_each_wait_with_its_own_error(
+    prefect_home: Path, emulated, tmp_path: Path, monkeypatch
+):
+    for name in emulated.environment:
+        monkeypatch.delenv(name)
+    file = emulated.account_file(tmp_path / "accounts.json")
+    config = QiskitRuntimeConfig(
+        account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila"
+    )
+    service = RuntimeJobService(ConfiguredInstance(emulated.instance, config))
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    emulated.faults.answer("instances", status=403, times=None)
+    emulated.revoke_access_tokens()
+    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
+    for error in errors:
+        assert isinstance(error, JobError)
+        assert (error.retryable, error.status) == (False, 403)
+
+
+async def test_nobody_waits_for_a_poller_that_has_ended(
+    prefect_home: Path, emulated, config, service
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    job_ids = [await submit(config) for _ in range(2)]
+    watcher = JobWatcher(service)
+
+    def stumble(status: JobStatus, waited: float) -> None:
+        raise ZeroDivisionError
+
+    waits = [
+        watcher.wait(job_id, WaitLimits(), on_change)
+        for job_id, on_change in zip(job_ids, (nothing, stumble), strict=True)
+    ]
+    errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
+    assert [type(error) for error in errors] == [ZeroDivisionError, ZeroDivisionError]
 
 
 async def test_revoked_access_is_renewed_while_waiting(
@@ -211,6 +436,41 @@ async def test_max_wait_leaves_the_job_alone(prefect_home: Path, emulated, confi
     assert emulated.jobs[0].state == "Queued"
     emulated.release_jobs()
     await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=30)
+
+
+async def test_max_wait_bounds_the_download_too(prefect_home: Path, emulated, config, monkeypatch):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 1.0)
+    job_id = await submit(config)
+    emulated.faults.delay(60, "result")
+    with pytest.raises(
+        JobError, match=f"Fetching the result.*{job_id}.*has not answered"
+    ) as caught:
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2), 30
+        )
+    assert caught.value.retryable is True
+    emulated.faults.clear()
+    # However short the wait, a download has its time.
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 30.0)
+    emulated.faults.delay(2.5, "result")
+    await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2)
+
+
+async def test_the_download_that_cannot_be_repeated_is_not_cut_short(
+    prefect_home: Path, emulated, config, monkeypatch
+):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 1.0)
+    reference = await submit_sampler_job_task(
+        [circuit()],
+        shots=10,
+        runtime_config=config,
+        options={"environment": {"private": True}},
+    )
+    emulated.faults.delay(2.5, "result")
+    output = await fetch_qiskit_job_result_task(
+        job_reference=reference, runtime_config=config, max_wait=2
+    )
+    assert output["result"][0].data.meas.get_counts() == {"1": 10}
 
 
 @pytest.mark.parametrize("cancel_job", [False, True])

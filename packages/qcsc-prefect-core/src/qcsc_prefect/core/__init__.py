@@ -1,7 +1,8 @@
 """What a task needs to run paid remote jobs well, whoever's jobs they are.
 
-The package knows no vendor and imports msgspec and nothing else. What it holds, in the order in
-which a job meets it:
+The package knows no vendor and requires msgspec and nothing else: what stores values of numpy,
+Qiskit and dateutil is loaded when a result holds one. What the package holds, in the order in which
+a job meets it:
 
 - **Identity**: `build_input_digest` names an input by what it is, `explain_difference` says where
   two inputs part, `build_submit_cache_key` and `build_result_cache_key` make cache keys of it, and

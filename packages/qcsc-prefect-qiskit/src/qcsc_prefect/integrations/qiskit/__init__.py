@@ -94,7 +94,7 @@ def __getattr__(name: str) -> object:
             raise
         raise ImportError(
             f"{name} comes from the distribution qcsc-prefect-wrappers, which is not installed: "
-            "pip install qcsc-prefect-wrappers",
+            "pip install 'qcsc-prefect-wrappers>=0.4'",
             name=_WRAPPERS,
         ) from error
     value: object = getattr(wrappers, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import warnings
 from typing import TYPE_CHECKING, Literal
 
@@ -103,20 +105,7 @@ class QiskitRuntimeConfig(Block):
         from qiskit_ibm_runtime.exceptions import IBMError
         from requests.exceptions import RequestException
 
-        arguments = {
-            "channel": self.channel,
-            "token": self.token.get_secret_value() if self.token else None,
-            "url": self.url,
-            "filename": self.filename,
-            "name": self.account_name,
-            "instance": self.instance,
-            "proxies": self.proxies.get_secret_value() if self.proxies else None,
-            "verify": self.verify,
-            "private_endpoint": self.private_endpoint,
-            "region": self.region,
-            "plans_preference": self.plans_preference,
-        }
-        given = {name: value for name, value in arguments.items() if value is not None}
+        given = self._service_arguments()
         try:
             return QiskitRuntimeService(**given)
         except (
@@ -133,6 +122,33 @@ class QiskitRuntimeConfig(Block):
             raise self._error(
                 f"Tried to create a QiskitRuntimeService from: {described}.", error
             ) from self._harmless(error)
+
+    def service_fingerprint(self, key: bytes) -> bytes:
+        """Return what two configurations have in common if their services would be alike.
+
+        It covers all that `get_service` hands to the client: a preferred plan or region decides
+        which instance is billed, a proxy who reads along.
+
+        Args:
+            key: A secret of the caller's; without it neither the token nor a proxy's password can
+                be looked for in the fingerprint.
+
+        Returns:
+            32 bytes.
+
+        Example:
+            >>> config = QiskitRuntimeConfig(plans_preference=["open"], backend_name="ibm_x")
+            >>> same, other = (
+            ...     config.model_copy(update=change)
+            ...     for change in ({"backend_name": "ibm_y"}, {"plans_preference": ["premium"]})
+            ... )
+            >>> config.service_fingerprint(b"key") == same.service_fingerprint(b"key")
+            True
+            >>> config.service_fingerprint(b"key") == other.service_fingerprint(b"key")
+            False
+        """
+        arguments = json.dumps(self._service_arguments(), sort_keys=True, default=repr)
+        return hmac.digest(key, arguments.encode(), "sha256")
 
     def get_backend(self) -> BackendV2:
         """Return the configured backend from the native Qiskit service.
@@ -175,7 +191,7 @@ class QiskitRuntimeConfig(Block):
         except ImportError as error:
             raise QiskitRuntimeConfigError(
                 f"Backend {self.backend_name!r} needs qiskit-aer: "
-                "pip install 'qcsc-prefect-qiskit[aer]'."
+                "pip install 'qcsc-prefect-qiskit[aer]>=0.4'."
             ) from error
         except (QiskitError, RequestException, ValueError) as error:
             raise self._error(
@@ -212,7 +228,8 @@ class QiskitRuntimeConfig(Block):
         """Say which account and service this configuration leads to.
 
         The identity goes into cache keys, so that a job of one account is never handed to another.
-        It holds no token, nor anything from which one could be found.
+        It holds no token, nor anything from which one could be found. Preferred plans and regions
+        are not part of it: the tasks' keys hold the CRN of the instance that they lead to.
 
         Returns:
             Names and values, ready for a digest.
@@ -224,6 +241,23 @@ class QiskitRuntimeConfig(Block):
             "account_name": self.account_name,
             "filename": self.filename,
         }
+
+    def _service_arguments(self) -> dict[str, object]:
+        """Return the arguments of the native service, credentials among them."""
+        arguments = {
+            "channel": self.channel,
+            "token": self.token.get_secret_value() if self.token else None,
+            "url": self.url,
+            "filename": self.filename,
+            "name": self.account_name,
+            "instance": self.instance,
+            "proxies": self.proxies.get_secret_value() if self.proxies else None,
+            "verify": self.verify,
+            "private_endpoint": self.private_endpoint,
+            "region": self.region,
+            "plans_preference": self.plans_preference,
+        }
+        return {name: value for name, value in arguments.items() if value is not None}
 
     def _error(self, tried: str, cause: Exception) -> QiskitRuntimeConfigError:
         reason = self._without_token(str(cause).strip()) or type(cause).__name__

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 #: The client's channel where neither the configuration nor the account names one.
 DEFAULT_CHANNEL = "ibm_quantum_platform"
+#: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
+SHORTEST_DOWNLOAD = 300.0
 #: A job younger than this, in seconds, has not ended yet.
 JUST_NOW = 1.0
 
@@ -66,7 +68,8 @@ class FetchArguments:
         artifact_key: Prefix of the Prefect artifacts; None for none.
         runtime_block_name: Name of the saved configuration.
         runtime_config: Inline configuration.
-        max_wait: Longest wait in seconds; None for no limit.
+        max_wait: Longest wait in seconds; None for no limit. What is left of it bounds the
+            download, too, but for its first five minutes.
         cache_result: Whether the output is kept in Prefect's result storage.
         cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
     """
@@ -180,7 +183,7 @@ async def _fetch(
     job_id = str(reference.job_id)
     _raise_unless_done(status, job_id, reference.backend_name)
     try:
-        fetched = await service.result(job_id)
+        fetched = await service.result(job_id, seconds=_time_left(arguments.max_wait, began))
     except ResultUnavailableError as error:
         if error.retryable is not False:
             raise
@@ -216,6 +219,13 @@ async def _fetch(
 
 def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
     return job_page_url(job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url)
+
+
+def _time_left(max_wait: float | None, began: float) -> float | None:
+    """Return how long the download may take of a job that was waited for since then."""
+    if max_wait is None:
+        return None
+    return max(SHORTEST_DOWNLOAD, round(max_wait - (time.monotonic() - began), 1))
 
 
 def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:

@@ -1,7 +1,8 @@
 """A lock between processes that the operating system frees when its holder dies.
 
 Built on ``flock``: it holds on one machine, or on a shared file system whose ``flock`` works. A
-holder that is killed frees it at once, because the kernel closes its files.
+holder that is killed frees it at once, because the kernel closes its files. A forked child shares
+these files, and would hold the lock with its parent: it closes them, and is no holder.
 """
 
 from __future__ import annotations
@@ -63,14 +64,37 @@ class ProcessLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        _held.add(self)
         return True
 
     def release(self) -> None:
         """Free the lock; does nothing where it is not held."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        # Closing alone would not free it: a child that C code forked may have the file open.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        # The file stays: whoever removed it could split the waiters over two files.
+        os.close(descriptor)
+
+    def close_in_child(self) -> None:
+        """Hold the lock no more in a forked child, and leave it to the parent."""
         if self._descriptor is not None:
-            # The file stays: whoever removed it could split the waiters over two files.
             os.close(self._descriptor)
             self._descriptor = None
+
+
+_held: set[ProcessLock] = set()
+
+
+def _close_all_in_child() -> None:
+    while _held:
+        _held.pop().close_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all_in_child)
 
 
 @asynccontextmanager

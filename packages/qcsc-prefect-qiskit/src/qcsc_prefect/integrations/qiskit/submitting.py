@@ -176,7 +176,7 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _with_tag(request: JobRequest, tag: str) -> JobRequest:
-    return replace(request, tags=(*request.tags, tag))
+    return replace(request, tags=(*request.tags, tag), input_tag=tag)
 
 
 def _refuse_bad_tags(tags: tuple[str, ...]) -> None:

@@ -372,7 +372,8 @@ async def fetch_qiskit_job_result_task(
         input_digest: Input digest, when it is not in ``job_reference``.
         cache_result: Keep the output in Prefect's result storage under the job id, and take it from
             there where it is kept already.
-        max_wait: Longest wait for the job in seconds; None for no limit.
+        max_wait: Longest wait for the job in seconds; None for no limit. What is left of it, but
+            at least five minutes, is the time for the download of the result.
         cancel_job_on_cancellation: Whether a cancelled task cancels the job; otherwise it goes on.
 
     Returns:

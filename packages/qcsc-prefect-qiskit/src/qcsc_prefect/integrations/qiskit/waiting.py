@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitLimits", "wait_for_job"]
 
+#: Seconds after which the service is asked again, however long it has asked to be left alone: the
+#: job may have ended long before.
+_LONGEST_PUT_OFF = 3600.0
+
 
 @dataclass(frozen=True)
 class WaitLimits:
@@ -43,7 +47,8 @@ class WaitLimits:
         first_pause: Pause after the first look.
         longest_pause: What the pause grows to.
         growth: Share of the time waited so far that the next pause takes.
-        outage: How long the service may fail to answer before the wait is given up.
+        outage: How long the service may fail to answer before the wait is given up; a pause for
+            which it has asked is waited out first.
         unknown_state: How long a job may stand in a state that this release does not know.
         not_found: How long the service may not know the job, which it need not show at once.
     """
@@ -133,6 +138,12 @@ class _WaitedFor:
         self.pause = min(pause, self.limits.longest_pause)
         self.due = now + self.pause
 
+    def put_off(self, now: float, seconds: float) -> None:
+        """Do not look for so many seconds, for which the service has asked."""
+        due = now + min(seconds, _LONGEST_PUT_OFF)
+        if due > self.due:
+            self.pause, self.due = 0.0, due
+
     def may_be_looked_at(self, now: float) -> bool:
         """Whether the job is due, or will be so soon that it can share a request with others."""
         return self.due - self.pause / 2 <= now
@@ -159,6 +170,7 @@ class JobWatcher:
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-poller")
+            self._poller.add_done_callback(self._end_waits)
         self._wake.set()
         try:
             return await done
@@ -166,21 +178,22 @@ class JobWatcher:
             self._waited_for.discard(waited_for)
 
     async def _poll(self) -> None:
-        try:
-            while self._waited_for:
-                self._wake.clear()
-                now = time.monotonic()
-                next_due = min(waited_for.due for waited_for in self._waited_for)
-                if next_due > now:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), next_due - now)
-                else:
-                    await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
-        except Exception as error:  # noqa: BLE001 - it belongs to those who wait
-            # Whoever waits must not wait for a poller that is gone.
-            for waited_for in self._waited_for:
-                if not waited_for.done.done():
-                    waited_for.done.set_exception(error)
+        while self._waited_for:
+            self._wake.clear()
+            now = time.monotonic()
+            next_due = min(waited_for.due for waited_for in self._waited_for)
+            if next_due > now:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), next_due - now)
+            else:
+                await self._look([w for w in self._waited_for if w.may_be_looked_at(now)])
+
+    def _end_waits(self, poller: asyncio.Task[None]) -> None:
+        """Let nobody wait for a poller that has ended by a mistake in this package."""
+        error = None if poller.cancelled() else poller.exception()
+        for waited_for in self._waited_for:
+            if error is not None and not waited_for.done.done():
+                waited_for.done.set_exception(error)
 
     async def _look(self, jobs: list[_WaitedFor]) -> None:
         by_id = {waited_for.job_id for waited_for in jobs}
@@ -195,6 +208,8 @@ class JobWatcher:
             elif answer is not None:
                 _note_status(waited_for, answer, now)
             waited_for.schedule(now)
+            if isinstance(answer, JobError) and answer.retry_after is not None:
+                waited_for.put_off(now, answer.retry_after)
 
 
 def _note_failure(waited_for: _WaitedFor, error: JobError, now: float) -> None:

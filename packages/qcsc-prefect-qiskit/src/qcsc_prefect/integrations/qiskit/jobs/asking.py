@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
-__all__ = ["CLIENT_ERRORS", "ask_service", "secrets_of"]
+__all__ = ["CLIENT_ERRORS", "UNREADABLE", "ask_service", "secrets_of"]
 
 #: What the native client raises; facts about it stand in the translation.
 CLIENT_ERRORS = (IBMError, QiskitError, RequestException)
+#: What reading an answer that is not what it should be can raise, besides the client's own errors.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import ConfigurationError, JobError, JobNotFoundError
 from qcsc_prefect.integrations.qiskit.account_identity import names_instance
-from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service
+from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
+from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.listing import read_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 
@@ -60,7 +61,16 @@ async def instance_for_backend(
     known = await _known_instances(config)
     if len(known) == 1:
         return ConfiguredInstance(known[0], config)
-    backend = await get_service_pool().backend(config, backend_name)
+    try:
+        backend = await get_service_pool().backend(config, backend_name)
+    except TimeoutError as error:
+        raise translate_qiskit_error(
+            error,
+            job_id=None,
+            backend_name=backend_name,
+            doing="Finding the service instance",
+            secrets=secrets_of(config),
+        ) from None
     return _alone(config, str(backend._instance))  # noqa: SLF001 - public on jobs only
 
 

@@ -8,23 +8,24 @@ among them is asked for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from qiskit_ibm_runtime.exceptions import IBMError
-from requests.exceptions import RequestException
-
+from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
 from qcsc_prefect.integrations.qiskit.jobs.listing import (
     creation_time,
+    is_job,
     list_jobs,
     read_job,
     status_of,
 )
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -62,25 +63,6 @@ class JobStatuses:
         """
         return self._noted(client, read_job(client, job_id))
 
-    def with_position(
-        self, client: RuntimeClient, statuses: Mapping[str, JobStatus]
-    ) -> dict[str, JobStatus]:
-        """Add the positions of those jobs that wait in the queue, where the service tells them.
-
-        Args:
-            client: The native client's connection to the instance.
-            statuses: Where the jobs stand; each that waits costs a request.
-
-        Returns:
-            The same, with positions.
-        """
-        return {
-            job_id: replace(status, queue_position=_position(client, job_id))
-            if status.state is JobState.QUEUED and status.queue_position is None
-            else status
-            for job_id, status in statuses.items()
-        }
-
     def statuses(self, client: RuntimeClient, job_ids: Sequence[str]) -> dict[str, JobStatus]:
         """Ask where several jobs stand; blocks.
 
@@ -89,16 +71,22 @@ class JobStatuses:
             job_ids: The jobs.
 
         Returns:
-            Where those stand that a search shows.
+            Where those stand that a search shows; not those about which its answer is unreadable.
         """
         wanted = set(job_ids)
         known = [self._created[job_id] for job_id in job_ids if job_id in self._created]
-        found: list[RawJob] | None = []
+        found: list[object] | None = []
         if known:
             found = list_jobs(client, created_after=min(known), at_most=_MOST_LISTED)
             if found is None:
                 found = list_jobs(client, pending=True)
-        return {raw["id"]: self._noted(client, raw) for raw in found or () if raw["id"] in wanted}
+        statuses: dict[str, JobStatus] = {}
+        for raw in found or ():
+            if is_job(raw) and raw["id"] in wanted:
+                # What one job's reason costs is no fault of the others.
+                with suppress(*CLIENT_ERRORS):
+                    statuses[raw["id"]] = self._noted(client, raw)
+        return statuses
 
     def _noted(self, client: RuntimeClient, raw: RawJob) -> JobStatus:
         status = status_of(raw)
@@ -108,16 +96,16 @@ class JobStatuses:
         if status.state.is_final:
             self._created.pop(raw["id"], None)
         if status.state is JobState.ERROR and not status.message:
-            # What the program wrote before it failed; the native job looks for it there too.
-            lines = client.job_results(raw["id"]).strip().splitlines()
-            status = replace(status, message=lines[-1] if lines else None)
+            status = replace(status, message=_last_words(client, raw["id"]))
         return status
 
 
-def _position(client: RuntimeClient, job_id: str) -> int | None:
+def _last_words(client: RuntimeClient, job_id: str) -> str | None:
+    """Return what a program wrote before it failed; the native job looks for it there too."""
     try:
-        metrics = client.job_metadata(job_id)
-    except (IBMError, RequestException):
-        return None  # the position is a courtesy
-    position = metrics.get("position_in_queue") if isinstance(metrics, dict) else None
-    return position if isinstance(position, int) else None
+        lines = client.job_results(job_id).strip().splitlines()
+    except CLIENT_ERRORS as error:
+        if classify_qiskit_error(error).answer is RetryAnswer.RETRY:
+            raise
+        return None
+    return lines[-1] if lines else None

@@ -8,9 +8,10 @@ counts more jobs than its pages hold. The client's connection answers with what 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
 from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "RAN_TOO_LONG",
     "RawJob",
     "creation_time",
+    "is_job",
     "list_jobs",
     "listed_job",
     "read_job",
@@ -58,7 +60,10 @@ class RawProgram(TypedDict, total=False):
 
 
 class RawJob(TypedDict, total=False):
-    """What the service's answer says about one job, as far as it is used here."""
+    """What the service's answer says about one job, as far as it is used here.
+
+    Of these, `is_job` has looked at ``id`` and ``state`` only; the others may be of any type.
+    """
 
     id: str
     backend: str
@@ -71,6 +76,14 @@ class RawJob(TypedDict, total=False):
     session_id: str | None
 
 
+def is_job(answer: object) -> TypeGuard[RawJob]:
+    """Whether an answer of the service names a job, and the state that it is in."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+        return False
+    state = answer.get("state")
+    return isinstance(state, dict) and isinstance(state.get("status"), str)
+
+
 def list_jobs(
     client: RuntimeClient,
     *,
@@ -78,7 +91,7 @@ def list_jobs(
     pending: bool | None = None,
     created_after: datetime | None = None,
     at_most: int | None = None,
-) -> list[RawJob] | None:
+) -> list[object] | None:
     """Search one instance for jobs; blocks.
 
     Args:
@@ -90,11 +103,12 @@ def list_jobs(
 
     Returns:
         What the service says about them, newest first; None if there are more than ``at_most``.
+        Each of them is to be looked at with `is_job`.
 
     Raises:
         JobError: If the answer is no list of jobs; asking again may help.
     """
-    found: list[RawJob] = []
+    found: list[object] = []
     for _ in range(_MAX_PAGES):
         answer = client.jobs_get(
             limit=_PAGE,
@@ -103,7 +117,7 @@ def list_jobs(
             pending=pending,
             created_after=created_after,
         )
-        if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
+        if not _is_list_of_jobs(answer):
             raise JobError(
                 "Searching for jobs failed: the service's answer is no list of jobs. This may "
                 "pass: try again later.",
@@ -130,8 +144,13 @@ def read_job(client: RuntimeClient, job_id: str) -> RawJob:
     Raises:
         JobError: If the answer is no job; asking again may help.
     """
-    answer: RawJob = client.job_get(job_id, exclude_params=True)
-    if not isinstance(answer, dict) or answer.get("id") != job_id:
+    try:
+        answer: object = client.job_get(job_id, exclude_params=True)
+    except CLIENT_ERRORS:
+        raise
+    except UNREADABLE:
+        answer = None  # the client looks into the answer, and takes it for a mapping
+    if not is_job(answer) or answer["id"] != job_id:
         raise JobError(
             f"Asking for job {job_id} failed: the service's answer is no job. This may pass: "
             "try again later; the job itself goes on.",
@@ -141,28 +160,47 @@ def read_job(client: RuntimeClient, job_id: str) -> RawJob:
     return answer
 
 
-def listed_job(raw: RawJob) -> ListedJob:
-    """Read one job of a search."""
+def listed_job(raw: object) -> ListedJob:
+    """Read one job of a search.
+
+    Args:
+        raw: What the service says about it.
+
+    Returns:
+        The job.
+
+    Raises:
+        JobError: If that is no job; asking again may help.
+    """
+    if not is_job(raw):
+        raise JobError(
+            "Searching for jobs failed: what the service lists is no job. This may pass: try again "
+            "later.",
+            retryable=True,
+        )
+    program = raw.get("program")
+    tags = raw.get("tags")
     return ListedJob(
         job_id=raw["id"],
-        backend_name=raw.get("backend"),
+        backend_name=_text(raw.get("backend")),
         state=status_of(raw).state,
         created_at=creation_time(raw),
-        program=raw.get("program", {}).get("id"),
-        session_id=raw.get("session_id"),
+        program=_text(program.get("id")) if isinstance(program, dict) else None,
+        session_id=_text(raw.get("session_id")),
+        tags=tuple(map(str, tags)) if isinstance(tags, list) else None,
     )
 
 
 def status_of(raw: RawJob) -> JobStatus:
     """Read where a job stands."""
-    state = raw.get("state", {})
-    word = state.get("status", "unknown")
-    code = state.get("reasonCode") or state.get("reason_code")
+    state = raw["state"]
+    word = state["status"].upper()
+    code = _number(state.get("reasonCode")) or _number(state.get("reason_code"))
     return JobStatus(
-        state=_STATES.get(word.upper(), JobState.UNKNOWN),
-        raw_state=word.upper(),
-        queue_position=raw.get("position_in_queue") or raw.get("position"),
-        message=state.get("reason"),
+        state=_STATES.get(word, JobState.UNKNOWN),
+        raw_state=word,
+        queue_position=_number(raw.get("position_in_queue")) or _number(raw.get("position")),
+        message=_text(state.get("reason")),
         ran_too_long=code == RAN_TOO_LONG,
         service_code=code,
     )
@@ -170,7 +208,24 @@ def status_of(raw: RawJob) -> JobStatus:
 
 def creation_time(raw: RawJob) -> datetime | None:
     """Return when a job was created, or None where the service does not say so."""
-    if "created" not in raw:
+    try:
+        moment = datetime.fromisoformat(raw["created"])
+    except (KeyError, TypeError, ValueError):
         return None
-    moment = datetime.fromisoformat(raw["created"])
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _is_list_of_jobs(answer: object) -> TypeGuard[dict[str, Any]]:
+    return (
+        isinstance(answer, dict)
+        and isinstance(answer.get("jobs"), list)
+        and isinstance(answer.get("count", 0), int)
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None

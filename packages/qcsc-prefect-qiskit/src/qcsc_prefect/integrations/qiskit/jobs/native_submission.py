@@ -14,7 +14,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
-from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
+from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
 from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
-
-#: What reading an answer that is not what it should be can raise, besides the client's own errors.
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
 class NativeSubmission(NamedTuple):
@@ -151,7 +148,7 @@ def _submit(
                 shots=request.shots,
                 precision=request.precision,
             )
-        except (*CLIENT_ERRORS, *_UNREADABLE) as error:
+        except (*CLIENT_ERRORS, *UNREADABLE) as error:
             if posts.accepted:
                 raise SubmissionUncertainError(
                     redacted(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from qiskit.primitives import PrimitiveResult
@@ -14,6 +13,7 @@ from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
+    from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
 
 __all__ = ["decode_result", "download_result"]
 
@@ -68,17 +68,28 @@ def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
     Raises:
         ResultUnavailableError: If the text is no result.
     """
-    decoders = native_job._result_decoders  # noqa: SLF001 - as the native result() does
+    decoders = _decoders(native_job)
     try:
         with _decoding:
-            result = reduce(
-                lambda data, decoder: decoder.decode(data) if decoder.is_applicable(data) else data,
-                decoders,
-                text,
-            )
+            result: object = text
+            for decoder in decoders:
+                result = _decode_with(decoder, result)
     except _DAMAGE as error:
         raise _damaged(native_job, f"{type(error).__name__}: {error}") from error
     return _checked(native_job, result)
+
+
+def _decoders(native_job: RuntimeJobV2) -> list[type[ResultDecoder]]:
+    """Return what the native ``result()`` decodes with, one after the other."""
+    if hasattr(native_job, "_result_decoders"):
+        return list(native_job._result_decoders)  # noqa: SLF001
+    return [native_job._final_result_decoder]  # noqa: SLF001 - clients before 0.48
+
+
+def _decode_with(decoder: type[ResultDecoder], data: object) -> object:
+    # Clients before 0.51 name only decoders that apply.
+    applies = getattr(decoder, "is_applicable", None)
+    return decoder.decode(data) if applies is None or applies(data) else data
 
 
 def _checked(native_job: RuntimeJobV2, result: object) -> FetchedResult:

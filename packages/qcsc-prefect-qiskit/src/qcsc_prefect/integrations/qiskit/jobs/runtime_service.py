@@ -7,7 +7,7 @@ what it raises is translated into errors that carry facts and no credentials.
 from __future__ import annotations
 
 import asyncio
-import random
+import os
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
-from qcsc_prefect.core.errors import JobError, ResultUnavailableError, SubmissionError
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobNotFoundError,
+    ResultUnavailableError,
+    SubmissionError,
+)
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_submission_error
+from qcsc_prefect.integrations.qiskit.error_translation import (
+    translate_qiskit_error,
+    translate_qiskit_submission_error,
+)
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
-from qcsc_prefect.integrations.qiskit.jobs.job_statuses import JobStatuses
+from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
 from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     nothing_submitted,
@@ -27,13 +35,15 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
-from qcsc_prefect.integrations.qiskit.jobs.service import SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from qiskit_ibm_runtime import QiskitRuntimeService, RuntimeJobV2
+    from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, RuntimeJobV2
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
@@ -41,15 +51,9 @@ if TYPE_CHECKING:
         FetchedResult,
         JobRequest,
         JobStatus,
-        ListedJob,
     )
 
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
-
-#: Up to so many jobs that are waited for together, their place in the queue is asked for, too.
-MOST_POSITIONS = 3
-#: Of jobs that a search does not show, so many are asked for one by one at the same look.
-AT_ONE_LOOK = 10
 
 _UNAUTHORIZED = 401
 
@@ -99,14 +103,18 @@ class RuntimeJobService:
         self.instance = found.crn
         self._crn = found.crn
         self._config = found.config
-        self._limits = limits or AnswerLimits()
+        self.limits = limits or AnswerLimits()
         # Native job objects by id, each with the service whose connections it uses.
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
-        self._listed = JobStatuses()
+        self._late = LateSubmissions()
+        self._asked = StatusQuestions(found)
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
+        late = await self._late.answer(request, self.limits.submission)
+        if late is not None:
+            return late
         try:
             return await self._submit(request)
         except SubmissionError as error:
@@ -119,19 +127,26 @@ class RuntimeJobService:
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
         try:
-            made_by, submitted = await get_service_pool().call_backend(
+            return await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: (
-                    backend.service,
-                    submit_natively(backend, request, secrets=secrets),
-                ),
-                seconds=self._limits.submission,
+                lambda backend: self._submit_on(backend, request),
+                seconds=self.limits.submission,
+                left_behind=lambda answer: self._late.leave(request, answer),
             )
         except SubmissionError:
             raise
         except JobError as error:
             raise nothing_submitted(error, request.backend_name) from None
+        except NotBegunError as error:
+            reason = translate_qiskit_error(
+                error,
+                job_id=None,
+                backend_name=request.backend_name,
+                doing=f"Submitting a {request.primitive} job",
+                secrets=secrets,
+            )
+            raise nothing_submitted(reason, request.backend_name) from None
         except TimeoutError as error:
             raise translate_qiskit_submission_error(
                 error,
@@ -139,9 +154,12 @@ class RuntimeJobService:
                 doing=f"Submitting a {request.primitive} job",
                 secrets=secrets,
             ) from None
+
+    def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
+        submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
         job_id = submitted.job.job_id()
-        self._native_jobs[job_id] = (made_by, submitted.job)
-        self._listed.note_submission(job_id)
+        self._native_jobs[job_id] = (backend.service, submitted.job)
+        self._asked.note_submission(job_id)
         return SubmittedJob(
             job_id,
             request.backend_name,
@@ -164,42 +182,49 @@ class RuntimeJobService:
             ),
             doing="Looking for a job of this input",
         )
-        return [listed_job(raw) for raw in reversed(found or []) if tag in raw.get("tags", (tag,))]
+        # A search that passes the filter over would show the jobs of others.
+        listed = [
+            job
+            for job in map(listed_job, reversed(found or []))
+            if job.tags is None or tag in job.tags
+        ]
+        late = self._late.listed(tag)
+        if late is None:
+            return listed
+        if any(job.job_id == late.job_id for job in listed):
+            self._late.forget(tag)
+        elif created_after is None or late.submitted_at >= created_after:
+            listed += await self._not_shown_yet(late, tag)
+        return listed
+
+    async def _not_shown_yet(self, late: SubmittedJob, tag: str) -> list[ListedJob]:
+        try:
+            status = await self.status(late.job_id)
+        except JobNotFoundError:
+            self._late.forget(tag)
+            return []
+        return [
+            ListedJob(
+                late.job_id,
+                late.backend_name,
+                status.state,
+                late.submitted_at,
+                session_id=late.session_id,
+            )
+        ]
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
-        return await self._ask(
-            lambda service: self._listed.status(self._connection(service), job_id),
-            doing="Reading the status of the job",
-            job_id=job_id,
-        )
+        return await self._asked.status(job_id, seconds=self.limits.question)
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand: one search tells it of all that it shows."""
-        with_position = len(job_ids) <= MOST_POSITIONS
-        listed: dict[str, JobStatus] = {}
-        if len(job_ids) > 1:
-            try:
-                listed = await self._ask(
-                    lambda service: self._listed_statuses(
-                        service, job_ids, with_position=with_position
-                    ),
-                    doing=f"Asking how {len(job_ids)} jobs stand",
-                )
-            except JobError as error:
-                return dict.fromkeys(job_ids, error)
-        # Some are too new or too old for the search to show; those left out now have their turn
-        # at another look.
-        others = [job_id for job_id in job_ids if job_id not in listed]
-        asked = random.sample(others, min(AT_ONE_LOOK, len(others)))
-        answers = await asyncio.gather(
-            *(self._status_or_error(job_id, with_position=with_position) for job_id in asked)
-        )
-        return {**listed, **dict(zip(asked, answers, strict=True))}
+        return await self._asked.statuses(job_ids, seconds=self.limits.question)
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done."""
         native_job = await self._native_job(job_id)
+        limit = self.limits.result
 
         async def download() -> str:
             try:
@@ -207,7 +232,8 @@ class RuntimeJobService:
                     lambda _: download_result(native_job),
                     doing="Fetching the result of the job",
                     job_id=job_id,
-                    seconds=self._limits.result,
+                    # What is handed out once would be lost with a download that is given up.
+                    seconds=limit if seconds is None or native_job.private else min(seconds, limit),
                 )
             except JobError as error:
                 raise _unavailable_now(error) from None
@@ -257,37 +283,8 @@ class RuntimeJobService:
             question,
             doing=doing,
             job_id=job_id,
-            seconds=self._limits.question if seconds is None else seconds,
+            seconds=self.limits.question if seconds is None else seconds,
         )
-
-    def _listed_statuses(
-        self,
-        service: QiskitRuntimeService,
-        job_ids: Sequence[str],
-        *,
-        with_position: bool,
-    ) -> dict[str, JobStatus]:
-        connection = self._connection(service)
-        found = self._listed.statuses(connection, job_ids)
-        return self._listed.with_position(connection, found) if with_position else found
-
-    async def _status_or_error(
-        self,
-        job_id: str,
-        *,
-        with_position: bool,
-    ) -> JobStatus | JobError:
-        def ask(service: QiskitRuntimeService) -> JobStatus:
-            connection = self._connection(service)
-            found = {job_id: self._listed.status(connection, job_id)}
-            return (self._listed.with_position(connection, found) if with_position else found)[
-                job_id
-            ]
-
-        try:
-            return await self._ask(ask, doing="Reading the status of the job", job_id=job_id)
-        except JobError as error:
-            return error
 
     def _connection(self, service: QiskitRuntimeService) -> RuntimeClient:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
@@ -333,3 +330,14 @@ def _cancel(native_job: RuntimeJobV2) -> None:
         native_job.cancel()
     except RuntimeInvalidStateError:
         raise _AlreadyEndedError from None
+
+
+def _start_anew_in_child() -> None:
+    # The threads that would answer the parent's submissions do not exist here.
+    global _services_lock  # noqa: PLW0603
+    _services_lock = threading.Lock()
+    _services.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -67,6 +67,7 @@ class JobRequest:
         tags: Tags under which the service is to list the job.
         implementation: Which of the client's implementations of the primitive.
         group: The batch or session that the job belongs to; None for a job by itself.
+        input_tag: That of the tags which names the input, where it is to be submitted once.
     """
 
     primitive: PrimitiveName
@@ -78,6 +79,7 @@ class JobRequest:
     tags: tuple[str, ...] = ()
     implementation: PrimitiveImplementation = "classic"
     group: ExecutionGroup | None = None
+    input_tag: str | None = None
 
     @property
     def program(self) -> str:
@@ -115,6 +117,7 @@ class ListedJob:
     created_at: datetime | None
     program: str | None = None
     session_id: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,13 @@ class JobService(Protocol):
             then nothing was learned about it this time.
         """
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done.
+
+        Args:
+            job_id: The job.
+            seconds: How long the download may take, unless it is one that cannot be repeated; None
+                for the service's own limit.
 
         Raises:
             JobNotFoundError: If the service does not know the job.

@@ -6,7 +6,12 @@ import functools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from qcsc_prefect.core.errors import JobError, JobNotFoundError, ResultUnavailableError
+from qcsc_prefect.core.errors import (
+    JobError,
+    JobNotFoundError,
+    RecordError,
+    ResultUnavailableError,
+)
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import (
     FetchedResult,
@@ -83,7 +88,7 @@ class LocalJobService:
             lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
         )
 
-    async def result(self, job_id: str) -> FetchedResult:
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:  # noqa: ARG002 - a file is read at once
         """Read the result of a job that is done."""
         return await run_blocking(self._result, job_id)
 
@@ -154,6 +159,12 @@ class LocalJobService:
             return self._status(job_id)
         except JobError as error:
             return error
+        except (RecordError, OSError) as error:
+            return JobError(
+                f"Local job {job_id} cannot be waited for: {error}. Submit it again.",
+                job_id=job_id,
+                retryable=False,
+            )
 
     def _result(self, job_id: str) -> FetchedResult:
         job = self._store.job(job_id)

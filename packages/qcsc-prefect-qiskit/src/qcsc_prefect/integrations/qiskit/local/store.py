@@ -163,12 +163,21 @@ class LocalJobStore:
         return (self._folder(job_id) / "inputs.json").read_bytes()
 
     def outcome(self, job_id: str) -> LocalOutcome | None:
-        """Return how a job ended, or None while it has not."""
+        """Return how a job ended, or None while it has not.
+
+        Raises:
+            DamagedRecordError: If its file is no `LocalOutcome`.
+        """
         try:
             content = (self._folder(job_id) / "outcome.json").read_bytes()
         except FileNotFoundError:
             return None
-        return msgspec.json.decode(content, type=LocalOutcome)
+        try:
+            return msgspec.json.decode(content, type=LocalOutcome)
+        except msgspec.DecodeError as error:
+            raise DamagedRecordError(
+                f"{self._folder(job_id) / 'outcome.json'} is damaged: {error}"
+            ) from error
 
     def result(self, job: LocalJob) -> bytes:
         """Return the encoded result of a job that is done."""

@@ -1,6 +1,6 @@
 """Pictures of a result, drawn with matplotlib.
 
-matplotlib is an extra of this package (``pip install "qcsc-prefect-qiskit[plot]"``). Only its
+matplotlib is an extra of this package (``pip install 'qcsc-prefect-qiskit[plot]>=0.4'``). Only its
 figure and its Agg canvas are used, never pyplot, so a thread can draw and no window or global
 state is touched.
 """

@@ -55,18 +55,27 @@ def load_backend(
     return backend
 
 
-def why_not_found(service: QiskitRuntimeService, name: str) -> Exception:
-    """Return the error that says why a backend was not found, asking the service once more.
+def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lock) -> Exception:
+    """Return the error that says why a backend was not found, asking the service once more; blocks.
 
     The client says "not found" for every fault. A request that it lets fail openly tells whether
     there is one; if there is none, the name is wrong.
+
+    Args:
+        service: The native service.
+        name: Name of the backend.
+        lookup: Held while backends are listed, as `load_backend` does.
+
+    Returns:
+        The error, to be raised.
     """
     from qiskit.exceptions import QiskitError
     from requests.exceptions import RequestException
 
     try:
         service.usage()
-        known = sorted(backend.name for backend in service.backends())
+        with lookup:
+            known = sorted(backend.name for backend in service.backends())
     except (QiskitError, RequestException) as error:
         return translate_qiskit_error(
             error, job_id=None, backend_name=name, doing="Looking up the backend"

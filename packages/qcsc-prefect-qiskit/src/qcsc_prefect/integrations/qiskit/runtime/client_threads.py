@@ -7,12 +7,13 @@ loop, which waits for the interpreter like any other thread.
 
 The client sets no limit on how long it waits for an answer, so a call can hang for ever. Its
 thread is then left behind. It belongs to no executor, because the end of the process would wait
-for an executor's threads.
+for an executor's threads. A call that is given up before it got its turn is never begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from concurrent.futures import Future
@@ -21,13 +22,42 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALLS_AT_ONCE", "ClientThreads"]
+__all__ = ["CALLS_AT_ONCE", "ClientThreads", "NotBegunError", "comes_within"]
 
 T = TypeVar("T")
 
 #: The client keeps ten connections to a host, the default of ``requests``; one of them is for the
 #: thread that loads backends.
 CALLS_AT_ONCE = 9
+
+
+class NotBegunError(TimeoutError):
+    """The time was over before the call was begun, and it will not be: it has sent nothing."""
+
+
+async def comes_within(seconds: float | None, future: Future[T]) -> bool:
+    """Wait for a future of another thread, and leave it alone if it takes longer.
+
+    Args:
+        seconds: How long to wait; None for ever.
+        future: What to wait for.
+
+    Returns:
+        Whether it is done.
+    """
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def tell(_: Future[T]) -> None:
+        # The loop may be closed by then; nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(tell)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await done.wait()
+    return future.done()
 
 
 class ClientThreads:
@@ -47,48 +77,65 @@ class ClientThreads:
         self._free = threading.BoundedSemaphore(at_once)
 
     async def call(
-        self, function: Callable[..., T], *arguments: object, seconds: float | None = None
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        seconds: float | None = None,
+        left_behind: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call a function in a thread, in a copy of the caller's context.
 
         Args:
             function: What to call.
             *arguments: Its arguments.
-            seconds: How long to wait for it; None for ever.
+            seconds: How long to wait for its turn, and from then on for its end; None for ever.
+            left_behind: Told of a call that goes on when nobody waits for it any more, because the
+                time is over or the caller was cancelled; gets what the outcome will be.
 
         Returns:
             What the function returned; what it raised is raised here.
 
         Raises:
-            TimeoutError: If the time is over. The call goes on, and nobody looks at its outcome.
+            NotBegunError: If all threads are taken all that time. The function is not called.
+            TimeoutError: If the function does not end in time. It goes on.
         """
+        begun: Future[None] = Future()
         outcome: Future[T] = Future()
         # A running future cannot be cancelled: the thread finishes what it began.
         outcome.set_running_or_notify_cancel()
         context = contextvars.copy_context()
         threading.Thread(
             target=self._call,
-            args=(outcome, context, function, arguments),
+            args=(begun, outcome, context, function, arguments),
             name="qcsc-prefect-client",
             daemon=True,
         ).start()
+        heard = False
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(outcome)
-        except TimeoutError:
-            if outcome.done():
-                raise  # the function's own
-        # Not inside the handler, or the one before would stand in this error's chain.
-        raise TimeoutError(f"the service has not answered for {seconds:g} s")
+            if not await comes_within(seconds, begun) and begun.cancel():
+                raise NotBegunError(
+                    f"earlier calls of the service have not ended for {seconds:g} s, and this one "
+                    "was not begun"
+                )
+            if heard := await comes_within(seconds, outcome):
+                return outcome.result()
+            raise TimeoutError(f"the service has not answered for {seconds:g} s")
+        finally:
+            if not heard and not begun.cancel() and left_behind is not None:
+                left_behind(outcome)
 
     def _call(
         self,
+        begun: Future[None],
         outcome: Future[T],
         context: contextvars.Context,
         function: Callable[..., T],
         arguments: tuple[object, ...],
     ) -> None:
         with self._free:
+            if not begun.set_running_or_notify_cancel():
+                return
+            begun.set_result(None)
             try:
                 value = context.run(function, *arguments)
             except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits

@@ -12,25 +12,23 @@ pool.
 from __future__ import annotations
 
 import functools
-import hmac
 import os
 import secrets
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
     load_backend,
     why_not_found,
 )
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable
+    from concurrent.futures import Future
 
-    from pydantic import SecretStr
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
 __all__ = ["ANSWER_SECONDS", "BACKEND_LIFETIME", "ServiceConfig", "ServicePool", "get_service_pool"]
@@ -50,12 +48,8 @@ ANSWER_SECONDS = 180.0
 class ServiceConfig(Protocol):
     """What the pool needs of a configuration; `QiskitRuntimeConfig` is one."""
 
-    @property
-    def token(self) -> SecretStr | None:
-        """API key of the account, where the configuration holds one."""
-
-    def identity(self) -> Mapping[str, str | None]:
-        """Say which account and service the configuration leads to, without the token."""
+    def service_fingerprint(self, key: bytes) -> bytes:
+        """Return what two configurations have in common if their services would be alike."""
 
     def get_service(self) -> QiskitRuntimeService:
         """Create the native service; blocks."""
@@ -101,7 +95,7 @@ class ServicePool:
         self._answer_seconds = answer_seconds
         self._services: dict[Hashable, _PooledService] = {}
         self._lock = threading.Lock()
-        # Tells configurations with different tokens apart without keeping any token as a key.
+        # Tells configurations with different credentials apart without keeping any as a key.
         self._fingerprint_key = secrets.token_bytes(32)
 
     async def service(self, config: ServiceConfig) -> QiskitRuntimeService:
@@ -146,8 +140,8 @@ class ServicePool:
         try:
             return await self._backend_of(config, again, name)
         except QiskitBackendNotFoundError:
-            service = await self._made(config, again)
-            raise await run_blocking(why_not_found, service, name) from None
+            why = functools.partial(why_not_found, name=name, lookup=again.lookup)
+            raise await self._call(config, again, why, None) from None
 
     async def call(
         self,
@@ -192,6 +186,7 @@ class ServicePool:
         function: Callable[[IBMBackend], T],
         *,
         seconds: float | None = None,
+        left_behind: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call a function with a backend in a thread, once, whatever comes of it.
 
@@ -200,6 +195,7 @@ class ServicePool:
             name: Name of the backend.
             function: What to call; it gets the native backend and may block.
             seconds: How long to wait for it; None for the pool's own limit.
+            left_behind: Told of a call that goes on when nobody waits for it any more.
 
         Returns:
             What the function returned; what it raised is raised here.
@@ -207,13 +203,17 @@ class ServicePool:
         Raises:
             QiskitRuntimeConfigError: If the service cannot be made, or has no such backend.
             JobError: If the service could not be asked for the backend.
-            TimeoutError: If the service does not answer.
+            NotBegunError: If the time is over before the function was called; it never will be.
+            TimeoutError: If the function does not end in time; it goes on.
         """
-        backend = await self.backend(config, name)
+        try:
+            backend = await self.backend(config, name)
+        except TimeoutError as error:
+            raise NotBegunError(str(error)) from None
         threads = self._pooled(config).threads
         limit = self._answer_seconds if seconds is None else seconds
         try:
-            return await threads.call(function, backend, seconds=limit)
+            return await threads.call(function, backend, seconds=limit, left_behind=left_behind)
         except TimeoutError:
             self.discard(config, backend.service)
             raise
@@ -325,7 +325,8 @@ class ServicePool:
         try:
             return await wanted.wait(self._answer_seconds)
         except TimeoutError:
-            forget()
+            # Its thread may hang for ever, and holds the lock of all lookups.
+            self._forget(self.key(config), pooled)
         raise TimeoutError(f"backend {name} could not be read for {self._answer_seconds:g} s")
 
     def key(self, config: ServiceConfig) -> Hashable:
@@ -333,9 +334,7 @@ class ServicePool:
 
         Meaningful in this process only; no token can be found from it.
         """
-        token = config.token.get_secret_value() if config.token else ""
-        fingerprint = hmac.digest(self._fingerprint_key, token.encode(), "sha256")
-        return (tuple(sorted(config.identity().items())), fingerprint)
+        return config.service_fingerprint(self._fingerprint_key)
 
 
 def _holds(pooled: _PooledService, service: QiskitRuntimeService) -> bool:

@@ -1,8 +1,12 @@
-"""Runs an emulated service until it is interrupted: ``python -m`` with the name of this package."""
+"""Runs an emulated service until it is interrupted: ``python -m`` with the name of this package.
+
+What it prints is a script for the shell of a client: it sets the variables that lead there.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import threading
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with service:
-        text = _as_json(service) if options.json else _as_text(service)
+        text = _as_json(service) if options.json else _as_shell_script(service)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         stopped.wait()
@@ -69,19 +73,18 @@ def _as_json(service: EmulatedService) -> str:
     return msgspec.json.encode(service.description).decode()
 
 
-def _as_text(service: EmulatedService) -> str:
-    fields = service.runtime_config_fields()
-    return "\n".join(
-        [
-            f"Emulated service at {service.root_url}; stop it with Ctrl-C.",
-            "",
-            "Set in the environment of the client:",
-            *(f"  export {name}={value}" for name, value in service.environment.items()),
-            "",
-            "Fields of QiskitRuntimeConfig:",
-            *(f"  {name}={value!r}" for name, value in fields.items()),
-        ]
-    )
+def _as_shell_script(service: EmulatedService) -> str:
+    lines = [
+        f"# Emulated service at {service.root_url}; stop it with Ctrl-C.",
+        "# These lines, read by a shell, lead its programs to the service:",
+    ]
+    lines += [
+        f"export {name}={shlex.quote(value)}" for name, value in service.account_environment.items()
+    ]
+    lines += [
+        f"# QiskitRuntimeConfig(backend_name={name!r})" for name in service.description.backends
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,6 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
         from ibm_quantum_schemas.common import (  # type: ignore[import-untyped]
             CompressedTensorModel,
         )
-        from qiskit_ibm_runtime.decoders.executor.decoder import AVAILABLE_DECODERS
         from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import (
             run_quantum_program,
         )
@@ -54,6 +53,11 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
             QUANTUM_PROGRAM_PARAMS_CONVERTERS,
         )
         from samplomatic.quantum_program import SamplexItem
+
+        try:
+            from qiskit_ibm_runtime.decoders.executor.decoder import AVAILABLE_DECODERS
+        except ImportError:  # before client 0.51
+            from qiskit_ibm_runtime.decoders.quantum_program.decoder import AVAILABLE_DECODERS
     except ImportError as error:
         raise ProgramFailedError(
             EXECUTION_FAILED, f"The emulator cannot run executor programs here: {error}"

@@ -17,6 +17,9 @@ from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
 if TYPE_CHECKING:
     from .exchange import JSONValue
 
+if TYPE_CHECKING:
+    from .exchange import JSONValue
+
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
 

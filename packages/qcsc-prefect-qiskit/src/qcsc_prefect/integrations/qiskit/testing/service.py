@@ -184,6 +184,20 @@ class EmulatedService:
             "no_proxy": f"{past_proxies},127.0.0.1" if past_proxies else "127.0.0.1",
         }
 
+    @property
+    def account_environment(self) -> dict[str, str]:
+        """`environment`, and the variables in which the client looks for its account.
+
+        With them ``QiskitRuntimeService()`` and ``QiskitRuntimeConfig(backend_name=...)`` lead
+        here, in the name of the first account.
+        """
+        return self.environment | {
+            "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
+            "QISKIT_IBM_TOKEN": self.token,
+            "QISKIT_IBM_URL": self.url,
+            "QISKIT_IBM_INSTANCE": self.instance,
+        }
+
     @contextmanager
     def client_environment(self) -> Iterator[None]:
         """Set `environment` in this process for the length of a with statement."""
