@@ -177,6 +177,11 @@ def test_modules_that_no_page_names_may_be_renamed(released_repository: Path):
     edit(released_repository, CORE, "src/qcsc_prefect/core/__init__.py", '"save_result",', "")
     qiskit = "src/qcsc_prefect/integrations/qiskit/testing/__init__.py"
     edit(released_repository, QISKIT, qiskit, '"RateLimit",', "")
+    # The page names it too, so that alone it would stay public.
+    page = released_repository / "docs" / "reference" / "testing.md"
+    shown = page.read_text()
+    page.write_text(re.sub(r"\n::: \S+\.RateLimit\b.*", "", shown))
+    assert page.read_text() != shown
     removed = step(released_repository, "api_check")
     assert removed.returncode == 1
     assert re.findall(r"^  (\S+): no longer public$", removed.stdout, re.MULTILINE) == [
