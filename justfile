@@ -42,10 +42,22 @@ docs-serve:
 docs-test word="test":
     uv run pytest integration-tests/documentation -k {{ word }}
 
-# Measure speeds beside their floors
+# Run the long forms of the tests: every fault, kills at fifty moments, damaged bytes by the thousand
+long:
+    QCSC_PREFECT_ALL_FAULTS=1 uv run pytest -n 12 --dist worksteal \
+        integration-tests/kills/test_faults.py integration-tests/kills/test_outages.py
+    QCSC_PREFECT_KILLS=50 uv run pytest -rP --show-capture=stdout \
+        integration-tests/kills/test_kills.py integration-tests/kills/test_sent_again.py
+    QCSC_PREFECT_KILLS=20 uv run pytest integration-tests/test_main_job.py
+    QCSC_PREFECT_LONG_TESTS=1 QCSC_PREFECT_FUZZ_EXAMPLES=20000 uv run pytest packages \
+        -k "container or forge or test_emulator_docs"
+
+# Measure speeds beside their floors; fails where a number is not what it must be
 benchmark *arguments:
     uv run pytest packages --benchmark-only {{ arguments }}
     uv run python packages/qcsc-prefect-qiskit/benchmarks/result_storage.py
+    uv run python packages/qcsc-prefect-qiskit/benchmarks/compare_alternatives.py
+    uv run python packages/qcsc-prefect-qiskit/benchmarks/waiting.py
 
 # Everything that must hold before a change lands
 check:

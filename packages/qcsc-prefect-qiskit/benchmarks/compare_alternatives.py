@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from silent_server import prefect_server
 
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
@@ -171,33 +170,6 @@ def table(contenders: list[Contender], bench: Bench, rounds: int) -> Iterator[st
         ]
         cells = ["" if value is None else f"{value:.{digits}f}" for value in least]
         yield f"| {title} | {' | '.join(cells)} |"
-
-
-@contextmanager
-def prefect_server(folder: Path) -> Iterator[str]:
-    """Run a Prefect server; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env={
-            **os.environ,
-            "PREFECT_HOME": str(folder / "server"),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while process.poll() is None:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health"):
-                break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def published(folder: Path) -> Path:

@@ -259,15 +259,27 @@ async def test_a_wrong_name_is_told_with_the_right_ones(
     assert emulated.count("token") == 2 * tokens_of_one_service
 
 
+@pytest.mark.parametrize("endpoint", ["backends", "configuration"])
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [(403, RetryAnswer.DO_NOT), (429, RetryAnswer.RETRY), (None, RetryAnswer.RETRY)],
+)
 async def test_a_fault_is_not_taken_for_a_wrong_name(
-    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+    emulated: EmulatedService,
+    config: QiskitRuntimeConfig,
+    pool: ServicePool,
+    endpoint: str,
+    status: int | None,
+    answer: RetryAnswer,
 ) -> None:
-    await pool.service(config)
-    for endpoint in ("configuration", "usage"):
-        emulated.faults.answer(endpoint, status=429, times=None)
+    if status is None:
+        emulated.faults.replace_body(endpoint, None, times=None)
+    else:
+        emulated.faults.answer(endpoint, status=status, times=None)
     with pytest.raises(JobError) as caught:
         await pool.backend(config, BACKEND)
-    assert (caught.value.status, caught.value.retryable) == (429, True)
+    assert classify_qiskit_error(caught.value).answer is answer
+    assert caught.value.status == status
     emulated.faults.clear()
     assert (await pool.backend(config, BACKEND)).name == BACKEND
 

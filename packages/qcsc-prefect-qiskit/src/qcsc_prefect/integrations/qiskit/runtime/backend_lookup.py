@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 
@@ -58,7 +59,7 @@ def load_backend(
 def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lock) -> Exception:
     """Return the error that says why a backend was not found, asking the service once more; blocks.
 
-    The client says "not found" for every fault. A request that it lets fail openly tells whether
+    The client says "not found" for every fault. Requests that it lets fail openly tell whether
     there is one; if there is none, the name is wrong.
 
     Args:
@@ -72,15 +73,34 @@ def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lo
     from qiskit.exceptions import QiskitError
     from requests.exceptions import RequestException
 
+    doing = "Looking up the backend"
     try:
         service.usage()
         with lookup:
-            known = sorted(backend.name for backend in service.backends())
+            connections = {
+                device["name"]: connection
+                for connection in tuple(service._api_clients.values())  # noqa: SLF001 - backends() hides faults
+                for device in connection.list_backends()
+            }
+            if name in connections:
+                connections[name].backend_configuration(name, refresh=True)
     except (QiskitError, RequestException) as error:
-        return translate_qiskit_error(
-            error, job_id=None, backend_name=name, doing="Looking up the backend"
+        return translate_qiskit_error(error, job_id=None, backend_name=name, doing=doing)
+    except (AttributeError, KeyError, TypeError) as error:
+        return JobError(
+            f"{doing} failed on {name}: what the service says about it cannot be read "
+            f"({type(error).__name__}: {error}). This may pass: try again later.",
+            backend_name=name,
+            retryable=True,
         )
-    listed = ", ".join(known) or "none"
+    if name in connections:
+        return JobError(
+            f"{doing} failed on {name}: the service lists it now, and the client did not find it a "
+            "moment ago. This may pass: try again later.",
+            backend_name=name,
+            retryable=True,
+        )
+    listed = ", ".join(sorted(connections)) or "none"
     return QiskitRuntimeConfigError(
         f"Tried to get backend {name!r}: the service answers, but this account and instance have "
         f"no backend of that name. They have: {listed}. Check backend_name and instance."

@@ -18,6 +18,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
     load_backend,
     why_not_found,
@@ -141,7 +142,11 @@ class ServicePool:
             return await self._backend_of(config, again, name)
         except QiskitBackendNotFoundError:
             why = functools.partial(why_not_found, name=name, lookup=again.lookup)
-            raise await self._call(config, again, why, None) from None
+            error = await self._call(config, again, why, None)
+        if not isinstance(error, QiskitRuntimeConfigError):
+            # What the client was told while the fault lasted, it may have kept.
+            self._forget(self.key(config), again)
+        raise error
 
     async def call(
         self,
