@@ -49,8 +49,7 @@ long:
     QCSC_PREFECT_KILLS=50 uv run pytest -rP --show-capture=stdout \
         integration-tests/kills/test_kills.py integration-tests/kills/test_sent_again.py
     QCSC_PREFECT_KILLS=20 uv run pytest integration-tests/test_main_job.py
-    QCSC_PREFECT_LONG_TESTS=1 QCSC_PREFECT_FUZZ_EXAMPLES=20000 uv run pytest packages \
-        -k "container or forge or test_emulator_docs"
+    QCSC_PREFECT_FUZZ_EXAMPLES=20000 uv run pytest packages -k "container or forge"
 
 # Measure speeds beside their floors; fails where a number is not what it must be
 benchmark *arguments:
