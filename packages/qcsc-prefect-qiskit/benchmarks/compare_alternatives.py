@@ -4,7 +4,7 @@
 
 Each contender runs the same jobs with the real client, against the emulated service on this
 machine. The published package is installed into an environment of its own, which is thrown away.
-Seconds and requests are the least of several rounds (``--rounds``), since the machine may be busy.
+Seconds, requests and stalls are the least of several rounds (``--rounds``), since the machine may be busy.
 Takes some minutes.
 """
 
