@@ -4,8 +4,8 @@
 
 Each contender runs the same jobs with the real client, against the emulated service on this
 machine. The published package is installed into an environment of its own, which is thrown away.
-Seconds, requests and stalls are the least of several rounds (``--rounds``), since the machine may be busy.
-Takes some minutes.
+Seconds, requests and stalls are the least of several rounds (``--rounds``), since the machine may
+be busy. Takes some minutes.
 """
 
 from __future__ import annotations
