@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from prefect.filesystems import LocalFileSystem, NullFileSystem
 from prefect.logging import get_logger
@@ -75,11 +75,10 @@ class RunStorage:
             OSError: If local storage cannot be written. Other storage raises errors of its own.
         """
         block = await self.block()
-        path = _local_path(block, key)
-        if path is None:
-            await _call(block, "write_path", key, content)
+        if _is_local(block):
+            await run_blocking(_write_file, block, key, content)
         else:
-            await run_blocking(_write_file, path, content)
+            await _call(block, "write_path", key, content)
 
     async def read(self, key: str) -> bytes | None:
         """Read what lies under a key.
@@ -96,9 +95,8 @@ class RunStorage:
             StorageUnreadableError: If nobody knows whether something lies there.
         """
         block = await self.block()
-        path = _local_path(block, key)
-        if path is not None:
-            return await run_blocking(_read_file, path, key)
+        if _is_local(block):
+            return await run_blocking(_read_file, block, key)
         try:
             content = await _call(block, "read_path", key)
         except Exception as error:
@@ -111,32 +109,38 @@ class RunStorage:
     async def remove(self, key: str) -> None:
         """Remove what lies under a key; storage that is not local is left with an empty entry."""
         block = await self.block()
-        path = _local_path(block, key)
-        if path is not None:
-            await run_blocking(path.unlink, missing_ok=True)
+        if _is_local(block):
+            await run_blocking(_remove_file, block, key)
         else:
             await _call(block, "write_path", key, b"")
 
 
-def _local_path(block: WritableFileSystem, key: str) -> Path | None:
+def _is_local(block: WritableFileSystem) -> TypeGuard[LocalFileSystem]:
     # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
-    if type(block) is not LocalFileSystem:
-        return None
+    return type(block) is LocalFileSystem
+
+
+def _path(block: LocalFileSystem, key: str) -> Path:
     return Path(block._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
 
 
-def _write_file(path: Path, content: bytes) -> None:
+def _write_file(block: LocalFileSystem, key: str, content: bytes) -> None:
+    path = _path(block, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file_atomically(path, content)
 
 
-def _read_file(path: Path, key: str) -> bytes | None:
+def _read_file(block: LocalFileSystem, key: str) -> bytes | None:
     try:
-        return path.read_bytes() or None
+        return _path(block, key).read_bytes() or None
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(key, error) from error
+
+
+def _remove_file(block: LocalFileSystem, key: str) -> None:
+    _path(block, key).unlink(missing_ok=True)
 
 
 def _unreadable(key: str, error: Exception) -> StorageUnreadableError:

@@ -237,7 +237,7 @@ class Submitter:
         """Leave the field to a job that another machine sent just before this one."""
         own = submission.reference
         try:
-            oldest = await lookup.usable_job()
+            oldest = await lookup.usable_job_beside(str(own.job_id), identity.visibility_delay)
         except JobError as error:
             self.logger.info(
                 "Whether another machine submitted the input of job %s at the same moment could "

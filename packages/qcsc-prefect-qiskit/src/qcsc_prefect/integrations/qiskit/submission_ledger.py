@@ -19,6 +19,7 @@ from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.errors import JobReferenceError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ class SubmissionLedger:
     async def _write(self, key: str, content: object, expiration: datetime | None) -> None:
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
-        record = store.create_result_record(
+        # In a thread: Prefect looks at every folder of that path, repeatedly.
+        record = await run_blocking(
+            store.create_result_record,
             content,
             key=key,
             # Prefect's own type differs between Python versions; its model takes any datetime.

@@ -10,7 +10,7 @@ from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
@@ -61,6 +61,7 @@ class SubmissionLookup:
         self._logger = logger
         self._except_for = frozenset(except_for)
         self._named: set[str] = set()  # repetitions that the log has named
+        self._asked_at: datetime | None = None
 
     def leaving_out(self, job_ids: Collection[str]) -> SubmissionLookup:
         """Return the same lookup for which some jobs do not count.
@@ -83,7 +84,12 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
+        asked_at = datetime.now(UTC)
         found = await self._service.jobs_with_tag(self._tag, self._created_after)
+        self._asked_at = asked_at
+        return self._counted(found)
+
+    def _counted(self, found: Iterable[ListedJob]) -> list[ListedJob]:
         counted = [
             job
             for job in found
@@ -102,7 +108,32 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        usable = [job for job in await self.listed() if _is_usable(job)]
+        return await self._first_usable(await self.listed(), repeated_within)
+
+    async def usable_job_beside(self, job_id: str, visibility_delay: float) -> ListedJob | None:
+        """Return the oldest usable job after one was submitted, and cancel what repeats it.
+
+        Args:
+            job_id: The job that was just submitted.
+            visibility_delay: Seconds after which the service shows a new job for certain.
+
+        Raises:
+            JobError: If the service could not be asked.
+        """
+        if self._asked_at is None:
+            return await self.usable_job()
+        found = await self._service.jobs_beside(
+            job_id,
+            self._tag,
+            self._created_after,
+            since=self._asked_at - timedelta(seconds=visibility_delay),
+        )
+        return await self._first_usable(self._counted(found), REPEATED_WITHIN)
+
+    async def _first_usable(
+        self, listed: list[ListedJob], repeated_within: timedelta
+    ) -> ListedJob | None:
+        usable = [job for job in listed if _is_usable(job)]
         if not usable:
             return None
         first, *others = usable

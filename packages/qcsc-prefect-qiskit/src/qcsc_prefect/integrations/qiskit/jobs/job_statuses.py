@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
 from qcsc_prefect.integrations.qiskit.jobs.listing import (
+    MOST_LISTED,
     creation_time,
     is_job,
     list_jobs,
     read_job,
     status_of,
 )
+from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import CLOCKS_APART
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["JobStatuses"]
 
-#: Where the service's clock may be behind that of this machine.
-_CLOCKS_APART = timedelta(minutes=5)
-#: More jobs than this are not read to learn about some of them.
-_MOST_LISTED = 400
-
 
 class JobStatuses:
     """What is known about jobs of one instance that are waited for."""
@@ -49,7 +46,7 @@ class JobStatuses:
 
     def note_submission(self, job_id: str) -> None:
         """Take note that a job was created just now."""
-        self._created[job_id] = datetime.now(UTC) - _CLOCKS_APART
+        self._created[job_id] = datetime.now(UTC) - CLOCKS_APART
 
     def status(self, client: RuntimeClient, job_id: str) -> JobStatus:
         """Ask where one job stands; blocks.
@@ -77,7 +74,7 @@ class JobStatuses:
         known = [self._created[job_id] for job_id in job_ids if job_id in self._created]
         found: list[object] | None = []
         if known:
-            found = list_jobs(client, created_after=min(known), at_most=_MOST_LISTED)
+            found = list_jobs(client, created_after=min(known), at_most=MOST_LISTED)
             if found is None:
                 found = list_jobs(client, pending=True)
         statuses: dict[str, JobStatus] = {}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
 __all__ = [
+    "MOST_LISTED",
     "RAN_TOO_LONG",
     "RawJob",
     "creation_time",
@@ -32,6 +33,8 @@ __all__ = [
 _PAGE = 200
 #: Pages that are read at the most; a tag names a handful of jobs.
 _MAX_PAGES = 10
+#: More jobs than this are not read to learn about some of them.
+MOST_LISTED = 2 * _PAGE
 
 _STATES = {
     "QUEUED": JobState.QUEUED,

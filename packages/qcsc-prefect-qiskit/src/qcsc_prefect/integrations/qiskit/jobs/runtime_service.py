@@ -34,6 +34,7 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     submit_natively,
 )
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
+from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
@@ -108,6 +109,7 @@ class RuntimeJobService:
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
         self._late = LateSubmissions()
         self._asked = StatusQuestions(found)
+        self._recent = RecentJobs(self._created_since)
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
@@ -115,14 +117,15 @@ class RuntimeJobService:
         late = await self._late.answer(request, self.limits.submission)
         if late is not None:
             return late
-        try:
+        with self._recent.submission():
+            try:
+                return await self._submit(request)
+            except SubmissionError as error:
+                if error.status != _UNAUTHORIZED:
+                    raise
+            # Nothing was accepted, and an access token may be refused that was good a minute ago.
+            get_service_pool().discard(self._config)
             return await self._submit(request)
-        except SubmissionError as error:
-            if error.status != _UNAUTHORIZED:
-                raise
-        # Nothing was accepted, and an access token may be refused that was good a minute ago.
-        get_service_pool().discard(self._config)
-        return await self._submit(request)
 
     async def _submit(self, request: JobRequest) -> SubmittedJob:
         secrets = secrets_of(self._config)
@@ -176,12 +179,13 @@ class RuntimeJobService:
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
-        found = await self._ask(
-            lambda service: list_jobs(
-                self._connection(service), tag=tag, created_after=created_after
-            ),
-            doing="Looking for a job of this input",
-        )
+        with self._recent.submission():  # most often, one begins with this
+            found = await self._ask(
+                lambda service: list_jobs(
+                    self._connection(service), tag=tag, created_after=created_after
+                ),
+                doing="Looking for a job of this input",
+            )
         # A search that passes the filter over would show the jobs of others.
         listed = [
             job
@@ -196,6 +200,27 @@ class RuntimeJobService:
         elif created_after is None or late.submitted_at >= created_after:
             listed += await self._not_shown_yet(late, tag)
         return listed
+
+    async def jobs_beside(
+        self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
+    ) -> list[ListedJob]:
+        """List the jobs that carry the tag of a job which has just been submitted."""
+        recent = None
+        if self._late.listed(tag) is None:
+            recent = await self._recent.beside(job_id, tag, since)
+        if recent is None:
+            return await self.jobs_with_tag(tag, created_after)
+        return [
+            job
+            for job in recent
+            if created_after is None or job.created_at is None or job.created_at >= created_after
+        ]
+
+    async def _created_since(self, moment: datetime) -> list[ListedJob] | None:
+        return await self._ask(
+            lambda service: jobs_created_since(self._connection(service), moment),
+            doing="Looking for jobs that were submitted just now",
+        )
 
     async def _not_shown_yet(self, late: SubmittedJob, tag: str) -> list[ListedJob]:
         try:

@@ -198,6 +198,18 @@ class JobService(Protocol):
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
 
+    async def jobs_beside(
+        self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
+    ) -> list[ListedJob]:
+        """List the jobs that carry the tag of a job which has just been submitted.
+
+        Args:
+            job_id: The job.
+            tag: The tag.
+            created_after: How old a job may be; None for any age.
+            since: When the tag was last searched for: jobs that count were not shown then.
+        """
+
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands.
 

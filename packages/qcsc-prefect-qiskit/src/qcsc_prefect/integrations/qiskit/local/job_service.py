@@ -78,6 +78,17 @@ class LocalJobService:
         """List the jobs that carry a tag, oldest first."""
         return await run_blocking(self._listed, tag, created_after)
 
+    async def jobs_beside(
+        self,
+        job_id: str,  # noqa: ARG002 - here a search by tag costs nothing
+        tag: str,
+        created_after: datetime | None,
+        *,
+        since: datetime,  # noqa: ARG002
+    ) -> list[ListedJob]:
+        """List the jobs that carry the tag of a job which has just been submitted."""
+        return await self.jobs_with_tag(tag, created_after)
+
     async def status(self, job_id: str) -> JobStatus:
         """Say where a job stands; one that nobody runs is started again."""
         return await run_blocking(self._status, job_id)

@@ -17,7 +17,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import msgspec
 from prefect.filesystems import LocalFileSystem, NullFileSystem, WritableFileSystem
@@ -102,7 +102,9 @@ async def awrite_result_record(
     own_store = store.model_copy(
         update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
     )
-    record = own_store.create_result_record(
+    # In a thread: Prefect looks at every folder of the record's path, repeatedly.
+    record = await run_blocking(
+        own_store.create_result_record,
         None,
         key=key,
         expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
@@ -137,9 +139,8 @@ async def aread_result_record(store: ResultStore, key: str) -> StoredResult | No
     try:
         if metadata_storage is not None:
             return await _read_separately(storage, metadata_storage, key)
-        path = _local_path(storage, key)
-        if path is not None:
-            return await run_blocking(_read_local_record, path)
+        if _is_local(storage):
+            return await run_blocking(_read_local_record, storage, key)
         content = await _read(storage, key)
         return None if content is None else await run_blocking(_decode_record, content)
     except RecordError as exc:
@@ -154,8 +155,9 @@ def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
     yield _AFTER_RESULT
 
 
-def _read_local_record(path: Path) -> StoredResult | None:
+def _read_local_record(storage: LocalFileSystem, key: str) -> StoredResult | None:
     """Read a record without ever holding the whole of its text."""
+    path = _path(storage, key)
     try:
         with path.open("rb") as file:
             beginning = file.read(_LONGEST_METADATA)
@@ -258,11 +260,13 @@ def _separate_metadata_storage(store: ResultStore) -> WritableFileSystem | None:
     return None if storage is None or isinstance(storage, NullFileSystem) else storage
 
 
-def _local_path(storage: WritableFileSystem, key: str) -> Path | None:
-    """The path under which Prefect's local file system keeps a key; None for other storage."""
+def _is_local(storage: WritableFileSystem) -> TypeGuard[LocalFileSystem]:
     # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
-    if type(storage) is not LocalFileSystem:
-        return None
+    return type(storage) is LocalFileSystem
+
+
+def _path(storage: LocalFileSystem, key: str) -> Path:
+    """The path under which Prefect's local file system keeps a key."""
     return Path(storage._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
 
 
@@ -270,11 +274,14 @@ async def _write(
     storage: WritableFileSystem, key: str, output: object, metadata: bytes | None
 ) -> None:
     chunks = encode_output(output) if metadata is None else encode_record(output, metadata)
-    path = _local_path(storage, key)
-    if path is None:
-        await _call(storage, "write_path", key, await run_blocking(_joined, chunks))
+    if _is_local(storage):
+        await run_blocking(_write_file, storage, key, chunks)
     else:
-        await run_blocking(write_chunks_atomically, path, chunks, durable=False)
+        await _call(storage, "write_path", key, await run_blocking(_joined, chunks))
+
+
+def _write_file(storage: LocalFileSystem, key: str, chunks: Iterator[bytes]) -> None:
+    write_chunks_atomically(_path(storage, key), chunks, durable=False)
 
 
 def _joined(chunks: Iterator[bytes]) -> bytes:
@@ -286,9 +293,8 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
 
 
 async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
-    path = _local_path(storage, key)
-    if path is not None:
-        return await run_blocking(_read_file, path)
+    if _is_local(storage):
+        return await run_blocking(_read_file, storage, key)
     try:
         content = await _call(storage, "read_path", key)
     except Exception as exc:  # noqa: BLE001
@@ -301,7 +307,8 @@ async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
     return content
 
 
-def _read_file(path: Path) -> bytes | None:
+def _read_file(storage: LocalFileSystem, key: str) -> bytes | None:
+    path = _path(storage, key)
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -8,6 +8,10 @@ loop, which waits for the interpreter like any other thread.
 The client sets no limit on how long it waits for an answer, so a call can hang for ever. Its
 thread is then left behind. It belongs to no executor, because the end of the process would wait
 for an executor's threads. A call that is given up before it got its turn is never begun.
+
+The threads are started once and wait for calls. Starting one waits until it runs, which among busy
+threads takes as long as all their turns with the interpreter; twenty calls that each started a
+thread held the event loop up for a quarter of a second.
 """
 
 from __future__ import annotations
@@ -16,8 +20,11 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +52,8 @@ async def comes_within(seconds: float | None, future: Future[T]) -> bool:
     Returns:
         Whether it is done.
     """
+    if future.done():
+        return True
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
 
@@ -60,10 +69,37 @@ async def comes_within(seconds: float | None, future: Future[T]) -> bool:
     return future.done()
 
 
+@dataclass(eq=False)
+class _Call(Generic[T]):
+    """A call that waits for its turn, or is under way."""
+
+    begun: Future[None]
+    outcome: Future[T]
+    context: contextvars.Context
+    function: Callable[..., T]
+    arguments: tuple[object, ...]
+
+    def make(self) -> None:
+        if not self.begun.set_running_or_notify_cancel():
+            return
+        self.begun.set_result(None)
+        try:
+            value = self.context.run(self.function, *self.arguments)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(value)
+
+
+#: None ends the thread that gets it.
+_Calls: TypeAlias = "SimpleQueue[_Call[Any] | None]"
+
+
 class ClientThreads:
     """Calls blocking functions in threads, a limited number of them at the same time.
 
-    Every method may be called from any event loop.
+    Every method may be called from any event loop. The threads end when nobody refers to this
+    object any more and the calls that were begun have ended.
 
     Args:
         at_once: How many calls may be under way.
@@ -74,7 +110,10 @@ class ClientThreads:
     """
 
     def __init__(self, at_once: int = CALLS_AT_ONCE) -> None:
-        self._free = threading.BoundedSemaphore(at_once)
+        self._calls: _Calls = SimpleQueue()
+        # The first one starts the others, so that only one start is waited for here.
+        _start_thread(self._calls, others=at_once - 1)
+        weakref.finalize(self, _dismiss, self._calls, at_once).atexit = False
 
     async def call(
         self,
@@ -103,13 +142,7 @@ class ClientThreads:
         outcome: Future[T] = Future()
         # A running future cannot be cancelled: the thread finishes what it began.
         outcome.set_running_or_notify_cancel()
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=self._call,
-            args=(begun, outcome, context, function, arguments),
-            name="qcsc-prefect-client",
-            daemon=True,
-        ).start()
+        self._calls.put(_Call(begun, outcome, contextvars.copy_context(), function, arguments))
         heard = False
         try:
             if not await comes_within(seconds, begun) and begun.cancel():
@@ -124,21 +157,21 @@ class ClientThreads:
             if not heard and not begun.cancel() and left_behind is not None:
                 left_behind(outcome)
 
-    def _call(
-        self,
-        begun: Future[None],
-        outcome: Future[T],
-        context: contextvars.Context,
-        function: Callable[..., T],
-        arguments: tuple[object, ...],
-    ) -> None:
-        with self._free:
-            if not begun.set_running_or_notify_cancel():
-                return
-            begun.set_result(None)
-            try:
-                value = context.run(function, *arguments)
-            except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(value)
+
+def _start_thread(calls: _Calls, *, others: int = 0) -> None:
+    threading.Thread(
+        target=_work, args=(calls, others), name="qcsc-prefect-client", daemon=True
+    ).start()
+
+
+def _work(calls: _Calls, others: int) -> None:
+    for _ in range(others):
+        _start_thread(calls)
+    while (call := calls.get()) is not None:
+        call.make()
+        del call  # or its result would live as long as this thread has nothing to do
+
+
+def _dismiss(calls: _Calls, threads: int) -> None:
+    for _ in range(threads):
+        calls.put(None)

@@ -1,0 +1,144 @@
+"""Submissions at the same moment look for those of other machines with one search."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from qiskit import QuantumCircuit
+
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
+from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, ListedJob
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+INPUTS = 6
+
+
+@pytest.fixture
+def emulated() -> Iterator[EmulatedService]:
+    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
+        service.set_schedule(queued_seconds=math.inf)
+        yield service
+    get_service_pool().clear()
+
+
+@pytest.fixture
+def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
+
+
+@pytest.fixture
+def service(emulated: EmulatedService, config) -> RuntimeJobService:
+    return RuntimeJobService(ConfiguredInstance(emulated.instance, config))
+
+
+def turned(number: int) -> QuantumCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.rz(number, 0)
+    circuit.measure_all()
+    return circuit
+
+
+async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
+    references = await asyncio.gather(
+        *(
+            submit_sampler_job_task(
+                [turned(number)],
+                shots=10,
+                runtime_config=config,
+                cache_submit=True,
+                cache_scope="global",
+                visibility_delay=1.0,
+            )
+            for number in range(INPUTS)
+        )
+    )
+    return [str(reference["job_id"]) for reference in references]
+
+
+def another_machine(folder: Path):
+    return temporary_settings(
+        {PREFECT_HOME: folder, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
+    )
+
+
+async def test_they_share_a_search(prefect_home: Path, emulated, config):
+    emulated.faults.delay(0.2, "submit", times=None)
+    await submit_all(config)
+    assert INPUTS < emulated.count("search") < 2 * INPUTS
+
+
+@pytest.mark.parametrize("clock", [0, -3600, 3600], ids=["right", "behind", "ahead"])
+async def test_each_gives_way_to_the_job_of_another_machine(
+    prefect_home: Path, emulated, config, tmp_path: Path, clock: int
+):
+    emulated.set_clock(ahead_seconds=clock)
+    emulated.faults.hide_new_jobs(3600)
+    with another_machine(tmp_path / "elsewhere"):
+        theirs = await submit_all(config)
+    emulated.clear_requests()
+    emulated.faults.delay(0.5, "submit", times=None)  # the searches before it show nothing
+    submitting = asyncio.create_task(submit_all(config))
+    while emulated.count("search") < INPUTS:
+        await asyncio.sleep(0.01)
+    emulated.faults.hide_new_jobs(0)
+    assert await submitting == theirs
+    assert {job.id for job in emulated.jobs if job.state != "Cancelled"} == set(theirs)
+    # Where the clocks do not agree, each is looked for by its own tag.
+    assert (emulated.count("search") >= 2 * INPUTS) is (clock != 0)
+
+
+def request(tag: str) -> JobRequest:
+    return JobRequest(
+        "sampler", coerce_pubs([turned(1)], "sampler"), "fake_manila", shots=10, tags=(tag,)
+    )
+
+
+async def beside(service: RuntimeJobService, job_id: str, tag: str) -> list[ListedJob]:
+    return await service.jobs_beside(job_id, tag, None, since=datetime.now(UTC))
+
+
+async def test_one_that_is_cancelled_takes_no_answer_from_the_others(
+    prefect_home: Path, emulated, service
+):
+    job_ids = [(await service.submit(request(tag))).job_id for tag in ("a", "b", "c")]
+    with service._recent.submission():
+        asking = [
+            asyncio.create_task(beside(service, job_id, tag))
+            for job_id, tag in zip(job_ids, "abc", strict=True)
+        ]
+        await asyncio.sleep(0)  # all have begun, the first to search for all
+        asking[0].cancel()
+        found = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert [[job.job_id for job in jobs] for jobs in found[1:]] == [[job_ids[1]], [job_ids[2]]]
+    assert emulated.count("search") == 2
+
+
+async def test_alone_or_late_it_is_looked_for_by_its_tag(prefect_home: Path, emulated, service):
+    job_id = (await service.submit(request("a"))).job_id
+    assert await service._recent.beside(job_id, "a", datetime.now(UTC)) is None
+    with service._recent.submission():
+        an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        assert await service._recent.beside(job_id, "a", an_hour_ago) is None
+    assert emulated.count("search") == 0
+
+
+async def test_what_the_search_does_not_show_is_looked_for_by_its_tag(
+    prefect_home: Path, emulated, service
+):
+    job_id = (await service.submit(request("a"))).job_id
+    with service._recent.submission():
+        assert await service._recent.beside("another", "a", datetime.now(UTC)) is None
+        [shown] = await service._recent.beside(job_id, "a", datetime.now(UTC)) or []
+        assert await service._recent.beside(job_id, "a", datetime.now(UTC)) == [shown]
+    assert shown.job_id == job_id
