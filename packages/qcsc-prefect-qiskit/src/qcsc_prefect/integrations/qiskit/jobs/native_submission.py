@@ -8,7 +8,12 @@ from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from requests.exceptions import ChunkedEncodingError, InvalidJSONError
 
 from qcsc_prefect.core.error_facts import iter_error_chain
-from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import (
+    InputError,
+    JobError,
+    SubmissionError,
+    SubmissionUncertainError,
+)
 from qcsc_prefect.integrations.qiskit.error_translation import (
     redacted,
     translate_qiskit_error,
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
     from qiskit_ibm_runtime.session import Session
 
-    from qcsc_prefect.core.errors import JobError
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
     from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
@@ -38,6 +42,7 @@ __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
 
 #: What the client raises over an answer that is JSON and no object, such as null.
 _STUMBLED = (AttributeError, KeyError, TypeError)
+_SERVER_ERRORS = 500
 
 
 class NativeSubmission(NamedTuple):
@@ -90,15 +95,16 @@ def submit_natively(
     return _submit_to(request.group, backend, request, gate, secrets)
 
 
-def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
+def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> SubmissionError:
     """Return the error of a submission that failed before anything was sent.
 
     Args:
         error: Why it failed.
         backend_name: The backend that the job was meant for.
+        but: What may have come about instead, as a sentence.
     """
     return SubmissionError(
-        f"{error} No job was submitted.",
+        f"{error} No job was submitted.{f' {but}' if but else ''}",
         backend_name=backend_name,
         retryable=error.retryable,
         retry_after=error.retry_after,
@@ -130,7 +136,22 @@ def _opened(group: ExecutionGroup, backend: IBMBackend, secrets: Iterable[str]) 
             doing=f"Opening a {group.mode}",
             secrets=secrets,
         )
-        raise nothing_submitted(reason, backend.name) from None
+    except _STUMBLED as error:
+        reason = JobError(
+            redacted(
+                f"Opening a {group.mode} failed on {backend.name}: the service's answer cannot be "
+                f"read ({type(error).__name__}: {error}). This may pass: try again later.",
+                secrets,
+            ),
+            retryable=True,
+        )
+    refused = reason.status is not None and reason.status < _SERVER_ERRORS
+    nothing_opened = refused or reason.retryable is False
+    left_open = (
+        f"The service may have opened a {group.mode} all the same, which it closes by itself after "
+        "a while."
+    )
+    raise nothing_submitted(reason, backend.name, but="" if nothing_opened else left_open) from None
 
 
 def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
