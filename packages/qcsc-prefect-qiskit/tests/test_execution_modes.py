@@ -19,7 +19,7 @@ from prefect.futures import wait
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import Batch, QiskitRuntimeService
 
-from qcsc_prefect.core.errors import SubmissionError
+from qcsc_prefect.core.errors import SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     execution_mode,
@@ -254,7 +254,35 @@ async def test_nothing_is_submitted_where_none_can_be_opened(
     with pytest.raises(SubmissionError, match=r"Opening a batch.*No job was submitted") as caught:
         await refused()
     assert (caught.value.status, caught.value.retryable) == (403, False)
+    assert "may have opened" not in str(caught.value)
     assert emulator.count("submit") == 0
+
+
+@pytest.mark.parametrize("fault", ["null", "list", "malformed", "closed"])
+async def test_an_opening_whose_answer_is_lost_may_be_tried_again(
+    prefect_home: Path, emulator: EmulatedService, fault: str
+):
+    config = config_of(emulator, "session")
+    inject = {
+        "null": lambda faults: faults.replace_body("session", None),
+        "list": lambda faults: faults.replace_body("session", []),
+        "malformed": lambda faults: faults.malform("session"),
+        "closed": lambda faults: faults.close("session", when="after"),
+    }
+    inject[fault](emulator.faults)
+
+    @flow
+    async def lost() -> None:
+        await submit_sampler_job_task([isa_circuit()], runtime_config=config)
+
+    with pytest.raises(SubmissionError, match=r"Opening a session.*No job was submitted") as caught:
+        await lost()
+    assert not isinstance(caught.value, SubmissionUncertainError)
+    assert caught.value.retryable is True
+    assert "may have opened a session all the same" in str(caught.value)
+    assert emulator.count("submit") == 0
+    await lost()
+    assert emulator.count("submit") == 1
 
 
 async def test_a_service_that_does_not_close_it_holds_nobody_up(
@@ -281,6 +309,26 @@ async def test_a_service_that_does_not_close_it_holds_nobody_up(
     await run_blocking(group.close, seconds=0.1)
     assert time.monotonic() - began < 1.5
     assert "has not answered for 0.1 s to the closing of batch" in caplog.text
+
+
+async def test_one_that_is_not_opened_holds_nobody_up(
+    prefect_home: Path, emulator: EmulatedService, caplog: pytest.LogCaptureFixture
+):
+    config = config_of(emulator, "batch")
+    group = ExecutionGroup(config)
+    backend = config.get_backend()
+    emulator.faults.delay(3.0, "session")
+    opening = asyncio.create_task(run_blocking(group.open_on, backend))
+    while not emulator.count("session"):
+        await asyncio.sleep(0.02)
+    began = time.monotonic()
+    await run_blocking(group.close, seconds=0.1)
+    assert time.monotonic() - began < 1.5
+    assert "has not answered for 0.1 s to the opening of a batch" in caplog.text
+    await opening
+    emulator.faults.clear()
+    await run_blocking(group.close)
+    assert [session.accepting_jobs for session in emulator.sessions] == [False]
 
 
 async def test_a_job_that_is_found_again_names_its_batch(

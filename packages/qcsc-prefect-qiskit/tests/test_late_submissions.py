@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.errors import SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
@@ -113,6 +116,51 @@ async def test_a_job_that_came_late_is_known_before_the_search_shows_it(
     fresh = await submit_once(service, refresh=True)
     assert fresh.reference.job_id != job_id
     assert len(emulated.jobs) == 2
+
+
+@pytest.mark.parametrize("primitives", ["classic", "auto"])
+@pytest.mark.parametrize("endpoint", ["usage", "status"])
+async def test_what_hangs_before_it_is_sent_is_never_sent(
+    prefect_home: Path, emulated, found, endpoint: str, primitives: str
+):
+    implementation = found.config.model_copy(
+        update={"primitives": primitives}
+    ).primitive_implementation()
+    this = replace(request(), implementation=implementation)
+    service = RuntimeJobService(found, AnswerLimits(submission=0.7))
+    await warm(service)
+    emulated.faults.delay(2.0, endpoint, times=1)
+    with pytest.raises(SubmissionError, match="No job was submitted") as caught:
+        await service.submit(this)
+    assert not isinstance(caught.value, SubmissionUncertainError)
+    assert caught.value.retryable is True
+    # The next one does not wait for it, and there is one of them in the end.
+    service.limits = AnswerLimits(submission=30.0)
+    submitted = await service.submit(this)
+    await asyncio.sleep(3.0)
+    assert [job.id for job in emulated.jobs] == [submitted.job_id]
+    assert emulated.count("submit") == 1
+
+
+async def test_a_session_that_opens_late_gets_the_next_job_only(
+    prefect_home: Path, emulated, found
+):
+    service = RuntimeJobService(found, AnswerLimits(submission=0.7))
+    await warm(service)
+    group = ExecutionGroup(found.config.model_copy(update={"mode": "session"}))
+    in_session = replace(request(), group=group)
+    emulated.faults.delay(2.0, "session", times=1)
+    with pytest.raises(SubmissionError, match="No job was submitted") as caught:
+        await service.submit(in_session)
+    assert not isinstance(caught.value, SubmissionUncertainError)
+    assert caught.value.retryable is True
+    await asyncio.sleep(3.0)
+    assert emulated.count("submit") == 0
+    service.limits = AnswerLimits(submission=30.0)
+    submitted = await service.submit(in_session)
+    assert [session.id for session in emulated.sessions] == [submitted.session_id]
+    assert [job.id for job in emulated.jobs] == [submitted.job_id]
+    await run_blocking(group.close)
 
 
 async def test_a_late_refusal_lets_the_next_one_through(prefect_home: Path, emulated, found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 from collections.abc import Iterator
@@ -205,6 +206,19 @@ async def test_a_repetition_that_runs_already_is_named(
     assert caplog.text.count(f"Job {repeated} (RUNNING) is a duplicate of job {lost}") == 1
 
 
+async def test_a_repetition_that_cannot_be_taken_back_any_more_is_named(
+    prefect_home: Path, emulated, config, caplog
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    emulated.faults.answer("submit", status=504, when="after")  # the client sends it again
+    emulated.faults.answer("cancel", status=409, times=None)
+    with caplog.at_level(logging.WARNING):
+        kept = await submit(config)
+    [repeated] = [job.id for job in emulated.jobs if job.id != kept["job_id"]]
+    assert caplog.text.count(f"Job {repeated} is a duplicate of job {kept['job_id']}") == 1
+    assert "has ended already" in caplog.text
+
+
 async def test_a_job_that_was_cancelled_as_a_duplicate_is_fetched_by_the_one_that_was_kept(
     prefect_home: Path, emulated, config, tmp_path: Path, caplog
 ):
@@ -242,6 +256,25 @@ async def test_a_job_that_somebody_cancelled_is_an_error(prefect_home: Path, emu
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
     new = await submit(config)
     assert new["job_id"] != reference["job_id"]
+
+
+async def test_a_cancellation_is_told_though_nobody_can_be_asked_what_for(
+    prefect_home: Path, emulated, config, caplog
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    reference = await submit(config)
+    await asyncio.to_thread(lambda: config.get_service().job(reference["job_id"]).cancel())
+    emulated.faults.answer("search", status=403, times=None)
+    with caplog.at_level(logging.WARNING), pytest.raises(JobCancelledError) as caught:
+        await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
+    assert caught.value.job_id == reference["job_id"]
+    [said] = [
+        record.getMessage()
+        for record in caplog.records
+        if "could not be checked" in record.getMessage()
+    ]
+    assert reference["job_id"] in said
+    assert "HTTP 403" in said
 
 
 async def test_a_quota_that_is_used_up_is_not_waited_for(prefect_home: Path, emulated, config):
@@ -319,8 +352,26 @@ async def test_an_intent_that_cannot_be_read_is_heeded(
     intent.unlink()
     intent.mkdir()  # to read it fails, for root too
     emulated.faults.hide_new_jobs(1.5)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         found = await submit(config, visibility_delay=3)
     assert found["job_id"] == lost
     assert len(emulated.jobs) == 1
     assert "An intent to submit may be outstanding" in caplog.text
+    assert "its record cannot be read" in caplog.text
+    assert intent.name in caplog.text
+    assert "was begun at" not in caplog.text, "nobody knows when, or by whom"
+
+
+async def test_an_intent_of_another_shape_is_heeded_and_called_so(
+    prefect_home: Path, emulated, config, caplog
+):
+    lost = await lose_the_answer(emulated, config)
+    [intent] = prefect_home.rglob("*-intent")
+    record = json.loads(intent.read_text())
+    record["result"] = json.dumps({**json.loads(record["result"]), "declared_at": "at noon"})
+    intent.write_text(json.dumps(record))
+    with caplog.at_level(logging.INFO):
+        assert (await submit(config))["job_id"] == lost
+    assert len(emulated.jobs) == 1
+    assert "its record cannot be read (Invalid RFC3339 encoded datetime" in caplog.text
+    assert "was begun at" not in caplog.text

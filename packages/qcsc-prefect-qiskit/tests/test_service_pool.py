@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -165,6 +166,32 @@ async def test_a_failed_construction_is_not_kept(
         assert emulated.token not in str(failure)
     assert emulated.count("instances") == 1
     assert await pool.service(config) is await pool.service(config)
+
+
+@pytest.mark.parametrize("endpoint", ["token", "instances", "plan"])
+@pytest.mark.parametrize("damage", ["malformed", "null", "empty"])
+async def test_an_answer_that_the_client_stumbles_over_is_no_mistake_in_the_configuration(
+    emulated: EmulatedService,
+    pool: ServicePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    damage: str,
+) -> None:
+    monkeypatch.delenv("QISKIT_FUNCTIONS_EXPERIMENTAL")
+    account = emulated.account_file(tmp_path / "accounts.json")
+    config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(account))
+    if damage == "null":
+        emulated.faults.replace_body(endpoint, None)
+    else:
+        getattr(emulated.faults, {"malformed": "malform", "empty": "empty"}[damage])(endpoint)
+    with pytest.raises(QiskitRuntimeConfigError, match="This may pass") as caught:
+        await pool.service(config)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert classify_qiskit_error(error).answer is RetryAnswer.RETRY
+        assert "Check the block" not in str(error)
+    assert emulated.token not in str(caught.value)
+    await pool.service(config)
 
 
 async def test_tokens_keep_configurations_apart(

@@ -12,7 +12,10 @@ from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at 
 from pydantic import Field, SecretStr
 
 from qcsc_prefect.core.retry import RetryAnswer, advise_retry
-from qcsc_prefect.integrations.qiskit.client_errors import QISKIT_RETRY_RULES
+from qcsc_prefect.integrations.qiskit.client_errors import (
+    QISKIT_RETRY_RULES,
+    stumbled_over_an_answer,
+)
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,
@@ -261,16 +264,25 @@ class QiskitRuntimeConfig(Block):
 
     def _error(self, tried: str, cause: Exception) -> QiskitRuntimeConfigError:
         reason = self._without_token(str(cause).strip()) or type(cause).__name__
+        if stumbled_over_an_answer(cause):
+            return QiskitRuntimeConfigError(
+                f"{tried} The client could not read an answer of the service "
+                f"({type(cause).__name__}: {reason}). This may pass: try again later.",
+                retryable=True,
+            )
         # The client blames the token for whatever goes wrong while it signs in.
         advice = advise_retry(cause, QISKIT_RETRY_RULES)
         status = "" if advice.status is None else f" Behind it stands HTTP {advice.status}."
+        passes = advice.answer is RetryAnswer.RETRY
         next_step = (
             "No usable answer came from the service. This may pass: try again later."
-            if advice.answer is RetryAnswer.RETRY
+            if passes
             else "Check the block's fields, and that the service can be reached from this machine."
         )
         return QiskitRuntimeConfigError(
-            f"{tried} The client answered: {reason}{status} {next_step}"
+            f"{tried} The client answered: {reason}{status} {next_step}",
+            # A pickle, which crosses to another process, has no cause that would say so.
+            retryable=True if passes else None,
         )
 
     def _without_token(self, text: str) -> str:

@@ -7,6 +7,7 @@ found out about the client's exceptions, fault by fault, stands in ``docs/retrie
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ __all__ = [
     "ServiceAnswer",
     "read_service_answer",
     "request_method",
+    "stumbled_over_an_answer",
     "was_sent_before",
 ]
 
@@ -83,6 +85,11 @@ _SERVICE_CODES: Final[Mapping[int | str, RetryAnswer]] = {
     5302: _DO_NOT,  # result too large
     6053: _DO_NOT,  # compiler error
 }
+
+
+#: Functions of the client, and of the one it is built on, that read answers while it signs in.
+_READING_ANSWERS: Final = frozenset({"list_instances", "_save_token_info"})
+_READERS: Final = ("qiskit_ibm_runtime.", "ibm_cloud_sdk_core.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,27 @@ def was_sent_before(error: BaseException) -> bool:
         if history:
             return True
     return False
+
+
+def stumbled_over_an_answer(error: BaseException) -> bool:
+    """Say whether the client failed over an answer of the account service that it cannot read.
+
+    An answer that is no JSON, or is JSON and no object, is read by the client like any other. What
+    it raises then looks like a mistake in a program; where it was raised tells them apart.
+
+    Args:
+        error: What the client raised while a service object was made.
+
+    Returns:
+        True where that happened in a function of the client that reads such an answer.
+    """
+    return any(
+        frame.f_code.co_name in _READING_ANSWERS
+        and frame.f_globals.get("__name__", "").startswith(_READERS)
+        for link in iter_error_chain(error)
+        if isinstance(link, AttributeError | KeyError | TypeError)
+        for frame, _ in traceback.walk_tb(link.__traceback__)
+    )
 
 
 def _read_facts(error: BaseException) -> ErrorFacts:

@@ -8,4 +8,13 @@ __all__ = ["QiskitRuntimeConfigError"]
 
 
 class QiskitRuntimeConfigError(ConfigurationError):
-    """The service or the backend that a `QiskitRuntimeConfig` describes cannot be had."""
+    """The service or the backend that a `QiskitRuntimeConfig` describes cannot be had.
+
+    Attributes:
+        retryable: True where the same configuration may lead to it later; None where what stands
+            behind this error decides.
+    """
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable

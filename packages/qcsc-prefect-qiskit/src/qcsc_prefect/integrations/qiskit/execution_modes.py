@@ -124,10 +124,21 @@ class ExecutionGroup:
         Args:
             seconds: How long to wait for the service; None for ever, without another thread.
         """
-        with self._lock:
+        logger = run_logger()
+        # Held as long as the service does not answer to an opening, which may be for ever.
+        if not self._lock.acquire(timeout=-1 if seconds is None else seconds):
+            logger.warning(
+                "The service has not answered for %g s to the opening of a %s; if it opens one, it "
+                "closes it by itself after a while",
+                seconds,
+                self.mode,
+            )
+            return
+        try:
             closing, self._open = tuple(self._open.values()), {}
             _opened.discard(self)
-        logger = run_logger()
+        finally:
+            self._lock.release()
         if seconds is None:
             for native in closing:
                 self._close_natively(native, logger)

@@ -14,6 +14,7 @@ from prefect.results import get_result_store
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
+    JobError,
     JobFailedError,
     JobTimeLimitError,
     ResultUnavailableError,
@@ -296,7 +297,16 @@ async def _kept_in_its_place(
         return None
     logger = run_logger()
     lookup = SubmissionLookup(service, tag, reference.backend_name, None, logger)
-    kept = await lookup.job_repeated_by(str(reference.job_id))
+    try:
+        kept = await lookup.job_repeated_by(str(reference.job_id))
+    except JobError as error:
+        logger.warning(
+            "Job %s was cancelled; whether that was done because another job of the same input is "
+            "kept could not be checked: %s",
+            reference.job_id,
+            error,
+        )
+        return None
     if kept is None:
         return None
     logger.warning(

@@ -181,13 +181,7 @@ class Submitter:
         if intent is None:
             found = await lookup.usable_job()
         else:
-            self.logger.info(
-                "A submission of this input was begun at %s by %s, and its answer was lost; "
-                "looking for its job for %g s",
-                intent.declared_at.isoformat(timespec="seconds"),
-                intent.holder,
-                identity.visibility_delay,
-            )
+            self.logger.info("%s; looking for its job for %g s", intent, identity.visibility_delay)
             found = await own.job_that_may_show_up(identity.visibility_delay)
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.

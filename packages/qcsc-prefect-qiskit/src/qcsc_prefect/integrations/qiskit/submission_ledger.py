@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
-__all__ = ["SubmissionIntent", "SubmissionLedger"]
+__all__ = ["SubmissionIntent", "SubmissionLedger", "UnreadableIntent"]
 
 _JSON = "json"
 
@@ -51,6 +51,29 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
     sent_again: bool = False
     earlier: list[str] | None = None
     schema_version: int = 1
+
+    def __str__(self) -> str:
+        began = self.declared_at.isoformat(timespec="seconds")
+        return (
+            f"A submission of this input was begun at {began} by {self.holder}, and its answer was "
+            "lost"
+        )
+
+
+class UnreadableIntent(SubmissionIntent, kw_only=True, frozen=True):
+    """Something in the place of an intent that says nothing; it is never stored.
+
+    Attributes:
+        reason: Why it cannot be read.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            "Whether the answer to an earlier submission of this input is outstanding is not "
+            f"known, because its record cannot be read ({self.reason})"
+        )
 
 
 class _Serializer(msgspec.Struct):
@@ -160,19 +183,18 @@ class SubmissionLedger:
         An intent that may be there and cannot be read is one: to heed it costs the visibility
         delay, not to heed it may cost a job.
         """
-        unknown = SubmissionIntent(outstanding=True, declared_at=datetime.now(UTC))
         try:
             content = await self._read(_intent_key(key))
         except StorageUnreadableError as error:
             self._logger.warning("An intent to submit may be outstanding: %s", error)
-            return unknown
+            return _unreadable(error)
         if content is None:
             return None
         try:
             intent = msgspec.convert(content, SubmissionIntent, strict=False)
         except msgspec.ValidationError as error:
             self._logger.warning("An intent to submit cannot be read, and is heeded: %s", error)
-            return unknown
+            return _unreadable(error)
         return intent if intent.outstanding else None
 
     async def _write_intent(
@@ -243,6 +265,10 @@ class SubmissionLedger:
             )
             return None
         return result
+
+
+def _unreadable(error: Exception) -> UnreadableIntent:
+    return UnreadableIntent(outstanding=True, declared_at=datetime.now(UTC), reason=str(error))
 
 
 def _is_over(expiration: datetime | None) -> bool:

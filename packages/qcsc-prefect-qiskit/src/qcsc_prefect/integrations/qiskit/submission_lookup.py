@@ -217,6 +217,14 @@ class SubmissionLookup:
             self._logger.warning(
                 "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
             )
+        elif duplicate.job_id not in self._named:
+            self._named.add(duplicate.job_id)
+            self._logger.warning(
+                "Job %s is a duplicate of job %s and was not cancelled: the service says that it "
+                "has ended already",
+                duplicate.job_id,
+                kept.job_id,
+            )
 
 
 def _is_usable(job: ListedJob) -> bool:

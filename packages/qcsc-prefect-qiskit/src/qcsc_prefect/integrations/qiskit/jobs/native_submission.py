@@ -8,7 +8,12 @@ from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from requests.exceptions import ChunkedEncodingError, InvalidJSONError
 
 from qcsc_prefect.core.error_facts import iter_error_chain
-from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import (
+    InputError,
+    JobError,
+    SubmissionError,
+    SubmissionUncertainError,
+)
 from qcsc_prefect.integrations.qiskit.error_translation import (
     redacted,
     translate_qiskit_error,
@@ -28,11 +33,16 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
     from qiskit_ibm_runtime.session import Session
 
-    from qcsc_prefect.core.errors import JobError
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
+    from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
+
+
+#: What the client raises over an answer that is JSON and no object, such as null.
+_STUMBLED = (AttributeError, KeyError, TypeError)
+_SERVER_ERRORS = 500
 
 
 class NativeSubmission(NamedTuple):
@@ -50,13 +60,14 @@ class NativeSubmission(NamedTuple):
 
 
 def submit_natively(
-    backend: IBMBackend, request: JobRequest, *, secrets: Iterable[str] = ()
+    backend: IBMBackend, request: JobRequest, gate: PostGate, *, secrets: Iterable[str] = ()
 ) -> NativeSubmission:
     """Submit a job through the native primitive; blocks.
 
     Args:
         backend: The native backend.
         request: The job.
+        gate: What lets it be sent.
         secrets: Texts that must stand in no message.
 
     Returns:
@@ -66,32 +77,34 @@ def submit_natively(
         InputError: If the client refuses the request; nothing was sent.
         SubmissionError: If no job was created.
         SubmissionUncertainError: If a job may have been created.
+        GivenUpError: If the gate was closed before the job was sent.
     """
     if request.implementation == "client_side":
         # The classic primitives make this check themselves; these leave it to the service.
         refuse_circuits_not_isa(request.pubs, backend)
     if request.group is None:
-        return _submit(backend, request, backend, secrets)
+        return _submit(backend, request, backend, gate, secrets)
     try:
-        return _submit_to(request.group, backend, request, secrets)
+        return _submit_to(request.group, backend, request, gate, secrets)
     except SubmissionUncertainError:
         raise
     except SubmissionError:
         # Refused for certain. Asked only now whether the batch has ended: few have.
         if not _has_ended(request.group, backend):
             raise
-    return _submit_to(request.group, backend, request, secrets)
+    return _submit_to(request.group, backend, request, gate, secrets)
 
 
-def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
+def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> SubmissionError:
     """Return the error of a submission that failed before anything was sent.
 
     Args:
         error: Why it failed.
         backend_name: The backend that the job was meant for.
+        but: What may have come about instead, as a sentence.
     """
     return SubmissionError(
-        f"{error} No job was submitted.",
+        f"{error} No job was submitted.{f' {but}' if but else ''}",
         backend_name=backend_name,
         retryable=error.retryable,
         retry_after=error.retry_after,
@@ -101,10 +114,14 @@ def nothing_submitted(error: JobError, backend_name: str) -> SubmissionError:
 
 
 def _submit_to(
-    group: ExecutionGroup, backend: IBMBackend, request: JobRequest, secrets: Iterable[str]
+    group: ExecutionGroup,
+    backend: IBMBackend,
+    request: JobRequest,
+    gate: PostGate,
+    secrets: Iterable[str],
 ) -> NativeSubmission:
     native_mode = _opened(group, backend, secrets)
-    submitted = _submit(backend, request, native_mode, secrets)
+    submitted = _submit(backend, request, native_mode, gate, secrets)
     return submitted._replace(session_id=native_mode.session_id)
 
 
@@ -119,7 +136,22 @@ def _opened(group: ExecutionGroup, backend: IBMBackend, secrets: Iterable[str]) 
             doing=f"Opening a {group.mode}",
             secrets=secrets,
         )
-        raise nothing_submitted(reason, backend.name) from None
+    except _STUMBLED as error:
+        reason = JobError(
+            redacted(
+                f"Opening a {group.mode} failed on {backend.name}: the service's answer cannot be "
+                f"read ({type(error).__name__}: {error}). This may pass: try again later.",
+                secrets,
+            ),
+            retryable=True,
+        )
+    refused = reason.status is not None and reason.status < _SERVER_ERRORS
+    nothing_opened = refused or reason.retryable is False
+    left_open = (
+        f"The service may have opened a {group.mode} all the same, which it closes by itself after "
+        "a while."
+    )
+    raise nothing_submitted(reason, backend.name, but="" if nothing_opened else left_open) from None
 
 
 def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
@@ -133,13 +165,15 @@ def _submit(
     backend: IBMBackend,
     request: JobRequest,
     mode: IBMBackend | Session,
+    gate: PostGate,
     secrets: Iterable[str],
 ) -> NativeSubmission:
     primitive = create_primitive(
         request.primitive, mode, _options_with_tags(request), request.implementation
     )
     doing = f"Submitting a {request.primitive} job"
-    with watch_posts(backend._api_client._session) as posts:  # noqa: SLF001 - the client hides it
+    session = backend._api_client._session  # noqa: SLF001 - the client hides it
+    with watch_posts(session, gate) as posts:
         try:
             native_job = run_primitive(
                 primitive,
@@ -193,8 +227,7 @@ def _is_about_an_answer(error: Exception, method: str | None) -> bool:
     """
     if method == "POST":
         return False
-    # An answer that is JSON and no object, such as null, makes the client stumble.
-    stumbled = method is not None and isinstance(error, AttributeError | KeyError | TypeError)
+    stumbled = method is not None and isinstance(error, _STUMBLED)
     return stumbled or any(
         isinstance(link, InvalidJSONError | ChunkedEncodingError)
         for link in iter_error_chain(error)

@@ -33,16 +33,17 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     nothing_submitted,
     submit_natively,
 )
+from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from concurrent.futures import Future
 
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, RuntimeJobV2
     from qiskit_ibm_runtime.api.client import RuntimeClient
@@ -128,38 +129,42 @@ class RuntimeJobService:
             return await self._submit(request)
 
     async def _submit(self, request: JobRequest) -> SubmittedJob:
-        secrets = secrets_of(self._config)
+        gate = PostGate()
+
+        def leave(answer: Future[SubmittedJob]) -> None:
+            if not gate.close():
+                self._late.leave(request, answer)
+
         try:
             return await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: self._submit_on(backend, request),
+                lambda backend: self._submit_on(backend, request, gate),
                 seconds=self.limits.submission,
-                left_behind=lambda answer: self._late.leave(request, answer),
+                left_behind=leave,
             )
         except SubmissionError:
             raise
         except JobError as error:
             raise nothing_submitted(error, request.backend_name) from None
-        except NotBegunError as error:
-            reason = translate_qiskit_error(
-                error,
-                job_id=None,
-                backend_name=request.backend_name,
-                doing=f"Submitting a {request.primitive} job",
-                secrets=secrets,
-            )
-            raise nothing_submitted(reason, request.backend_name) from None
         except TimeoutError as error:
+            doing = f"Submitting a {request.primitive} job"
+            secrets = secrets_of(self._config)
+            if gate.close():
+                reason = translate_qiskit_error(
+                    error,
+                    job_id=None,
+                    backend_name=request.backend_name,
+                    doing=doing,
+                    secrets=secrets,
+                )
+                raise nothing_submitted(reason, request.backend_name) from None
             raise translate_qiskit_submission_error(
-                error,
-                backend_name=request.backend_name,
-                doing=f"Submitting a {request.primitive} job",
-                secrets=secrets,
+                error, backend_name=request.backend_name, doing=doing, secrets=secrets
             ) from None
 
-    def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
-        submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
+    def _submit_on(self, backend: IBMBackend, request: JobRequest, gate: PostGate) -> SubmittedJob:
+        submitted = submit_natively(backend, request, gate, secrets=secrets_of(self._config))
         job_id = submitted.job.job_id()
         self._native_jobs[job_id] = (backend.service, submitted.job)
         self._asked.note_submission(job_id)
