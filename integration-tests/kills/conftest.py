@@ -30,6 +30,7 @@ os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 
 from prefect.settings import (  # noqa: E402
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_HOME,
     PREFECT_LOCAL_STORAGE_PATH,
     temporary_settings,
@@ -184,6 +185,9 @@ def observed(
     home = tmp_path / "home"
     settings = {
         PREFECT_API_URL: prefect_server_process.api_url,
+        # A dozen processes write to its one SQLite file, which refuses now and then what meets a
+        # write of another one, five times in a row too. Each pause is twice as long as the last.
+        PREFECT_CLIENT_MAX_RETRIES: 8,
         PREFECT_HOME: home,
         PREFECT_LOCAL_STORAGE_PATH: home / "storage",
     }

@@ -170,9 +170,29 @@ class Case:
             return self.is_waited_out or self.name == "delayed"
         if not self.fault.passes:
             return self.name == "401" and self.endpoint not in _WHILE_SIGNING_IN
+        if self.name == "hangs":
+            # Only a look at a job is repeated after minutes without an answer, and only a
+            # submission leaves something to be looked for; the rest is for a later try.
+            return self.endpoint in {Endpoint.JOB, Endpoint.SUBMIT}
+        if self._breaks_a_post:
+            return False
         if self.endpoint in _ASKED_AGAIN:
             return True
         return self.name in _REPEATED_BY_THE_CLIENT and self.endpoint not in _WHILE_SIGNING_IN
+
+    @property
+    def _breaks_a_post(self) -> bool:
+        """Whether a request that changes something is lost without an answer and for good.
+
+        The client repeats none of these by itself, but behind a proxy, whose connections urllib3
+        makes anew. Whether the service had got the request, nobody knows; so a job is looked for,
+        and where none shows up it is left to the user to submit again.
+        """
+        return (
+            self.way == "direct"
+            and self.endpoint in {Endpoint.SUBMIT, Endpoint.SESSION}
+            and self.name in {"closed", "reset"}
+        )
 
     @property
     def is_waited_out(self) -> bool:
@@ -182,9 +202,6 @@ class Case:
     @property
     def may_be_uncertain(self) -> bool:
         """Whether nobody need know after the fault if there is a job."""
-        if self.name == "hangs" and self.endpoint in _WHILE_SUBMITTING:
-            # The client cannot be stopped: it sends the job once it has the answer after all.
-            return True
         return self.endpoint in (None, Endpoint.SUBMIT) and self.fault.passes
 
     @property
@@ -193,23 +210,37 @@ class Case:
         # A job that was just submitted need not be shown yet; a token that cannot be renewed
         # holds the client up for a minute.
         unseen = self.name == "404" and self.endpoint in (None, Endpoint.JOB)
-        return self.times is None and (self.fault.passes or unseen or self.situation == "renewing")
+        return self.times is None and (
+            self.fault.passes or unseen or self.situation == "renewing" or self._without_a_token
+        )
 
     @property
-    def answer(self) -> RetryAnswer | None:
-        """Whether to try again, as an error must say; None where the client does not let it."""
-        if self.name in {"null", "empty"} and self._while_signing_in:
-            return None  # the client may stumble over it as over a mistake in a program
+    def _without_a_token(self) -> bool:
+        """Whether the client goes on without the access token that it is refused.
+
+        Where it need not look for its instances, it hides the refusal and sends the API key in the
+        token's place; but it asks for a token before each request, and within a minute of a failure
+        it waits for the minute's end first. What it calls then works, and lasts.
+        """
+        renewed = self.situation == "waiting" and self.endpoint is None and self.name == "401"
+        return (
+            self.way == "direct"
+            and self.times is None
+            and not self.fault.passes
+            and (renewed or (self.situation == "plain" and self.endpoint is Endpoint.TOKEN))
+        )
+
+    @property
+    def answer(self) -> RetryAnswer:
+        """Whether to try again, as an error must say."""
+        if self._without_a_token and self.endpoint is Endpoint.TOKEN:
+            return RetryAnswer.RETRY  # all that can be seen is that no answer comes in time
         return RetryAnswer.RETRY if self.fault.passes else RetryAnswer.DO_NOT
 
     @property
     def is_named(self) -> bool:
         """Whether an error must hold the status that the service answered with."""
-        return not self.fault.passes
-
-    @property
-    def _while_signing_in(self) -> bool:
-        return self.endpoint is None or self.endpoint in _WHILE_SIGNING_IN
+        return self.answer is RetryAnswer.DO_NOT
 
 
 _TOO_MANY_REQUESTS = 429
@@ -220,8 +251,6 @@ _WITHOUT_EFFECT = frozenset({"repeated", "ending session"})
 _ASKED_AGAIN = frozenset({Endpoint.JOB, Endpoint.SUBMIT, Endpoint.BACKENDS, Endpoint.CONFIGURATION})
 #: What the client asks when a service object is made; it repeats none of it.
 _WHILE_SIGNING_IN = frozenset({Endpoint.TOKEN, Endpoint.INSTANCES, Endpoint.PLAN})
-#: What the client asks in the same call, before it sends a job.
-_WHILE_SUBMITTING = frozenset({Endpoint.USAGE, Endpoint.STATUS, Endpoint.PROPERTIES})
 _REPEATED_BY_THE_CLIENT = frozenset(
     {"429 with Retry-After", "500", "502", "503", "504", "520", "524", "closed", "reset"}
 ) | {"delayed"}
