@@ -44,7 +44,7 @@ docs-test word="test":
 
 # Run the long forms of the tests: every fault, kills at fifty moments, damaged bytes by the thousand
 long:
-    QCSC_PREFECT_ALL_FAULTS=1 uv run pytest -n 12 --dist worksteal \
+    QCSC_PREFECT_ALL_FAULTS=1 uv run pytest -n 12 --maxprocesses 12 --dist worksteal \
         integration-tests/kills/test_faults.py integration-tests/kills/test_outages.py
     QCSC_PREFECT_KILLS=50 uv run pytest -rP --show-capture=stdout \
         integration-tests/kills/test_kills.py integration-tests/kills/test_sent_again.py
@@ -53,7 +53,7 @@ long:
 
 # Measure speeds beside their floors; fails where a number is not what it must be
 benchmark *arguments:
-    uv run pytest packages --benchmark-only {{ arguments }}
+    uv run pytest packages -n 0 --benchmark-only {{ arguments }}
     uv run python packages/qcsc-prefect-qiskit/benchmarks/result_storage.py
     uv run python packages/qcsc-prefect-qiskit/benchmarks/compare_alternatives.py
     uv run python packages/qcsc-prefect-qiskit/benchmarks/waiting.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,14 +80,31 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         yield server
 
 
+_PASSED = pytest.StashKey[set[str]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note which tests have passed in this process."""
+    report = yield
+    if report.when == "call" and report.passed:
+        item.session.stash.setdefault(_PASSED, set()).add(item.nodeid)
+    return report
+
+
 @pytest.fixture(scope="module")
-def documented(request: pytest.FixtureRequest, worker_id: str) -> Iterator[Documented]:
-    """The how-to on several machines; a module runs every block that the page says it runs."""
-    failed_before = request.session.testsfailed
+def documented(request: pytest.FixtureRequest) -> Iterator[Documented]:
+    """The how-to on several machines; a module runs every block that the page says it runs.
+
+    Which blocks it runs is known when all of its tests have passed, in one process.
+    """
     blocks = Documented()
     yield blocks
-    chosen = {item.originalname for item in request.session.items if item.path == request.path}
+    chosen = [item for item in request.session.items if item.path == request.path]
     there = {name for name in vars(request.module) if name.startswith("test_")}
-    all_were_run = there <= chosen and worker_id == "master"
-    if all_were_run and request.session.testsfailed == failed_before:
+    passed = request.session.stash.get(_PASSED, set())
+    whole = there <= {item.originalname for item in chosen}
+    if whole and passed.issuperset(item.nodeid for item in chosen):
         assert blocks.left_for(request.path.name) == []

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 CORE, QISKIT, WRAPPERS = PACKAGES
-TEST_TOOLS = ("pytest", "pytest-asyncio", "pytest-benchmark")
+TEST_TOOLS = ("pytest", "pytest-asyncio", "pytest-benchmark", "pytest-xdist")
 
 #: The emulated service is left out: it needs an extra.
 IMPORT_EVERYTHING = f"""

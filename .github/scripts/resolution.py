@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: The oldest dependencies run on the oldest Python: the newest has no wheels of some of them.
 PYTHON = {"lowest-direct": "3.11", "highest": sys.executable}
-TEST_TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-benchmark")
+TEST_TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-benchmark", "pytest-xdist")
 
 CORE, QISKIT, WRAPPERS = (f"packages/{package}/tests" for package in PACKAGES)
 QISKIT_SHORT = (

@@ -304,10 +304,10 @@ async def test_a_service_that_does_not_close_it_holds_nobody_up(
 
     group = ExecutionGroup(config)
     await run_blocking(group.open_on, config.get_backend())
-    emulator.faults.delay(2.0, "session")
+    emulator.faults.delay(30, "session")
     began = time.monotonic()
     await run_blocking(group.close, seconds=0.1)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 15
     assert "has not answered for 0.1 s to the closing of batch" in caplog.text
 
 

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,7 @@ from qcsc_prefect.integrations.qiskit import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobState
 from qcsc_prefect.integrations.qiskit.local import store as local_store
-from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
+from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService, local_job_service
 from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
@@ -185,14 +188,28 @@ async def test_a_job_that_fails_says_why(prefect_home: Path):
     assert caught.value.retryable is False
 
 
+@contextmanager
+def nothing_ends() -> Iterator[None]:
+    """Keep each thread that runs jobs of the current home at something else."""
+    threads = local_job_service()._runner._threads
+    over = threading.Event()
+    for _ in range(threads._max_workers):
+        threads.submit(over.wait)
+    try:
+        yield
+    finally:
+        over.set()
+
+
 async def test_max_wait_ends_the_wait_and_not_the_job(prefect_home: Path):
     @flow
     async def impatient() -> tuple[JobWaitTimeoutError, int]:
-        reference = await submit_sampler_job_task([heavy()], shots=8, runtime_config=CONFIG)
-        with pytest.raises(JobWaitTimeoutError, match="goes on") as caught:
-            await fetch_qiskit_job_result_task(
-                job_reference=reference, runtime_config=CONFIG, max_wait=0.01
-            )
+        with nothing_ends():
+            reference = await submit_sampler_job_task([ghz()], shots=8, runtime_config=CONFIG)
+            with pytest.raises(JobWaitTimeoutError, match="goes on") as caught:
+                await fetch_qiskit_job_result_task(
+                    job_reference=reference, runtime_config=CONFIG, max_wait=0.01
+                )
         output = await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
         return caught.value, output["result"][0].data.meas.num_shots
 
@@ -216,10 +233,9 @@ async def test_a_cancelled_job_stays_cancelled(tmp_path: Path):
 
 
 async def test_a_cancelled_job_is_an_error_of_its_own(prefect_home: Path):
-    reference = await submit_sampler_job_task([heavy()], shots=8, runtime_config=CONFIG)
-    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
-
-    await local_job_service().cancel(reference["job_id"])
+    with nothing_ends():
+        reference = await submit_sampler_job_task([ghz()], shots=8, runtime_config=CONFIG)
+        await local_job_service().cancel(reference["job_id"])
     with pytest.raises(JobCancelledError):
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
 

@@ -1,20 +1,13 @@
-"""Real results of local mode, and one real Prefect server for the tests of artifacts."""
+"""Real results of local mode, and a connection to the Prefect server that can be broken."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from typing import TYPE_CHECKING
-
-# Before Prefect is imported, which reads it once.
-os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="qcsc-prefect-home-"))
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
@@ -100,12 +93,6 @@ def ghz_result(sample, ghz) -> PrimitiveResult:
 @pytest.fixture(scope="session")
 def energy_result(estimate, energy_pub) -> PrimitiveResult:
     return estimate([energy_pub])
-
-
-@pytest.fixture(scope="session")
-def prefect_server():
-    with prefect_test_harness():
-        yield
 
 
 @pytest.fixture
