@@ -352,7 +352,8 @@ async def test_an_instance_that_cannot_be_found_in_time_is_an_error_with_its_fac
     with EmulatedService(backends=[BACKEND], accounts=[account]) as emulated:
         file = emulated.account_file(tmp_path / "accounts.json", instance="auto")
         config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(file))
-        monkeypatch.setattr(service_pool, "_pool", ServicePool(answer_seconds=2.0))
+        # Long enough for a busy machine to make the service, which comes first.
+        monkeypatch.setattr(service_pool, "_pool", ServicePool(answer_seconds=8.0))
         emulated.faults.delay(60, "configuration", times=1)
         with pytest.raises(JobError, match="Finding the service instance failed") as caught:
             await instance_for_backend(config, BACKEND)
