@@ -173,7 +173,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
     service.faults.delay(600, "submit", times=1, when="after")
     with doomed.python_in_background(*program) as process:
         process.wait_until(lambda: len(sent()) == 1, "the first job")
-        service.faults.delay(4, "submit", times=1, when="after")
+        service.faults.delay(15, "submit", times=1, when="after")  # until the cable is cut
         second_may_start.touch()
         process.wait_until(lambda: len(sent()) == 2, "the second job")
         laboratory.cable.cut()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect import flow, task
-from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.annotations import opaque, quote, unmapped
 from qiskit import QuantumCircuit
 
@@ -178,7 +177,7 @@ def test_a_submission_without_a_key_says_why(caplog: pytest.LogCaptureFixture) -
     assert "options.callback" in caplog.text
 
 
-def test_the_flow_counts_by_its_name_also_inside_tasks() -> None:
+def test_the_flow_counts_by_its_name_also_inside_tasks(prefect_server: None) -> None:
     circuit = bell()
 
     @task
@@ -199,9 +198,8 @@ def test_the_flow_counts_by_its_name_also_inside_tasks() -> None:
             "global": digest_in_task("global"),
         }
 
-    with prefect_test_harness():
-        found = outer()
-        inside = inner()
+    found = outer()
+    inside = inner()
     assert found["flow"] == found["task"] == found["submitted"]
     assert found["subflow"] == inside
     outside = build_qiskit_sampler_input_digest([circuit])
