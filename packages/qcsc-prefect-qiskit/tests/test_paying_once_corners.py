@@ -375,3 +375,15 @@ async def test_an_intent_of_another_shape_is_heeded_and_called_so(
     assert len(emulated.jobs) == 1
     assert "its record cannot be read (Invalid RFC3339 encoded datetime" in caplog.text
     assert "was begun at" not in caplog.text
+
+
+async def test_a_damaged_intent_is_heeded(prefect_home: Path, emulated, config, caplog):
+    lost = await lose_the_answer(emulated, config)
+    [intent] = prefect_home.rglob("*-intent")
+    intent.write_bytes(intent.read_bytes()[:-20])
+    emulated.faults.hide_new_jobs(1.5)
+    with caplog.at_level(logging.INFO):
+        found = await submit(config, visibility_delay=3)
+    assert found["job_id"] == lost
+    assert len(emulated.jobs) == 1
+    assert f"{intent.name} is damaged" in caplog.text

@@ -231,7 +231,11 @@ class SubmissionLedger:
             await self._storage.write(key, record.serialize())
 
     async def _read(self, key: str) -> object | None:
-        """Return what was stored under a key, or None where there is nothing that can be used."""
+        """Return what was stored under a key, or None where there is nothing that can be used.
+
+        Raises:
+            StorageUnreadableError: If something may be there, and cannot be read.
+        """
         if self._storage.keeps_metadata_apart:
             return await self._read_through_prefect(key)
         content = await self._storage.read(key)
@@ -248,10 +252,9 @@ class SubmissionLedger:
                 return None
             result: object = msgspec.json.decode(record.result)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._logger.warning(
-                "The record under the key %s is damaged, and is passed over: %s", key, error
-            )
-            return None
+            raise StorageUnreadableError(
+                f"What is stored under the key {key} is damaged: {error}."
+            ) from error
         return None if _is_over(record.metadata.expiration) else result
 
     async def _read_through_prefect(self, key: str) -> object | None:
@@ -259,11 +262,10 @@ class SubmissionLedger:
             if not await self._store.aexists(key):
                 return None
             result: object = (await self._store.aread(key)).result
-        except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
-            self._logger.warning(
-                "The record under the key %s cannot be read, and is passed over: %r", key, error
-            )
-            return None
+        except Exception as error:
+            raise StorageUnreadableError(
+                f"What is stored under the key {key} cannot be read: {error!r}."
+            ) from error
         return result
 
 
