@@ -162,7 +162,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
 ):
     known, kept = {job.id for job in service.jobs}, laboratory.bucket.keys()
     second_may_start = tmp_path / "second-may-start"
-    program = (TWO_INPUTS, str(second_may_start), "300", "10")
+    program = (TWO_INPUTS, str(second_may_start), "300", "60")
     service.set_schedule(queued_seconds=float("inf"))
 
     def sent() -> list[str]:
@@ -173,7 +173,7 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
     service.faults.delay(600, "submit", times=1, when="after")
     with doomed.python_in_background(*program) as process:
         process.wait_until(lambda: len(sent()) == 1, "the first job")
-        service.faults.delay(15, "submit", times=1, when="after")  # until the cable is cut
+        service.faults.delay(10, "submit", times=1, when="after")  # until the cable is cut
         second_may_start.touch()
         process.wait_until(lambda: len(sent()) == 2, "the second job")
         laboratory.cable.cut()
@@ -192,8 +192,10 @@ def test_the_jobs_of_a_machine_that_died_are_found_by_its_intents_in_the_bucket(
     service.clear_requests()
     heir = laboratory.machine("heir")
     with heir.python_in_background(*program) as process:
+        process.wait_until(
+            lambda: process.log.read_text().count("its answer was lost") == 2, "both intents"
+        )
         process.wait_until(lambda: service.count("search") >= 2, "searches")
-        assert process.log.read_text().count("its answer was lost") == 2
         service.faults.hide_new_jobs(0)
         service.release_jobs()
         found = json.loads(process.output().splitlines()[-1])
