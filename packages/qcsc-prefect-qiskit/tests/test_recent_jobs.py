@@ -142,3 +142,16 @@ async def test_what_the_search_does_not_show_is_looked_for_by_its_tag(
         [shown] = await service._recent.beside(job_id, "a", datetime.now(UTC)) or []
         assert await service._recent.beside(job_id, "a", datetime.now(UTC)) == [shown]
     assert shown.job_id == job_id
+
+
+@pytest.mark.parametrize("ahead", [100, -100])
+async def test_the_services_clock_is_learned_from_a_job_that_is_seen(
+    prefect_home: Path, emulated, service, ahead: int
+):
+    emulated.set_clock(ahead_seconds=ahead)
+    now = datetime.now(UTC)
+    assert service._clock.earliest(now) == now - timedelta(minutes=5)
+    job_id = (await service.submit(request("a"))).job_id
+    await service.status(job_id)
+    there = now + timedelta(seconds=ahead)
+    assert there - timedelta(seconds=20) < service._clock.earliest(now) < there

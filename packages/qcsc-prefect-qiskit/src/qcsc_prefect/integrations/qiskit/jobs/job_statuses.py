@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
@@ -22,31 +21,32 @@ from qcsc_prefect.integrations.qiskit.jobs.listing import (
     read_job,
     status_of,
 )
-from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import CLOCKS_APART
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import JobStatus
+    from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 
 __all__ = ["JobStatuses"]
 
 
 class JobStatuses:
-    """What is known about jobs of one instance that are waited for."""
+    """What is known about jobs of one instance that are waited for.
 
-    def __init__(self) -> None:
-        # When each was created at the earliest.
-        self._created: dict[str, datetime] = {}
+    Args:
+        clock: The service's clock.
+    """
 
-    def note_submission(self, job_id: str) -> None:
-        """Take note that a job was created just now."""
-        self._created[job_id] = datetime.now(UTC) - CLOCKS_APART
+    def __init__(self, clock: ServiceClock) -> None:
+        self._clock = clock
+        self._created: dict[str, datetime] = {}  # by the service's clock
 
     def status(self, client: RuntimeClient, job_id: str) -> JobStatus:
         """Ask where one job stands; blocks.
@@ -71,7 +71,11 @@ class JobStatuses:
             Where those stand that a search shows; not those about which its answer is unreadable.
         """
         wanted = set(job_ids)
-        known = [self._created[job_id] for job_id in job_ids if job_id in self._created]
+        known = [
+            created
+            for job_id in job_ids
+            if (created := self._created.get(job_id) or self._clock.earliest_creation(job_id))
+        ]
         found: list[object] | None = []
         if known:
             found = list_jobs(client, created_after=min(known), at_most=MOST_LISTED)
@@ -89,7 +93,8 @@ class JobStatuses:
         status = status_of(raw)
         created = creation_time(raw)
         if created is not None:
-            self._created[raw["id"]] = created  # by the service's own clock from now on
+            self._created[raw["id"]] = created
+            self._clock.note_creation(raw["id"], created)
         if status.state.is_final:
             self._created.pop(raw["id"], None)
         if status.state is JobState.ERROR and not status.message:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.jobs.listing import MOST_LISTED, list_jobs, listed_job
+from qcsc_prefect.integrations.qiskit.jobs.service_clock import CLOCKS_APART
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob
+    from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 
-__all__ = ["CLOCKS_APART", "RecentJobs", "jobs_created_since"]
+__all__ = ["RecentJobs", "jobs_created_since"]
 
-#: Where the service's clock may be behind that of this machine, or ahead of it.
-CLOCKS_APART = timedelta(minutes=5)
 #: Jobs that were submitted longer ago are not looked for in this way: there would be many.
 _RECENT = timedelta(minutes=10)
 #: Seconds for which a search waits for submissions that are under way, which then share it.
@@ -39,7 +39,7 @@ def jobs_created_since(client: RuntimeClient, moment: datetime) -> list[ListedJo
 
     Args:
         client: The native client's connection to the instance.
-        moment: By this machine's clock.
+        moment: By the service's clock.
 
     Returns:
         The jobs; None if there are many, or if the service does not tell their tags.
@@ -47,7 +47,7 @@ def jobs_created_since(client: RuntimeClient, moment: datetime) -> list[ListedJo
     Raises:
         JobError: If the answer is no list of jobs.
     """
-    found = list_jobs(client, created_after=moment - CLOCKS_APART, at_most=MOST_LISTED)
+    found = list_jobs(client, created_after=moment, at_most=MOST_LISTED)
     listed = [listed_job(raw) for raw in found or ()]
     return None if found is None or any(job.tags is None for job in listed) else listed
 
@@ -70,11 +70,18 @@ class RecentJobs:
     Every method may be called from any event loop.
 
     Args:
-        search: Lists the jobs that were created since a moment, as `jobs_created_since` does.
+        search: Lists the jobs that were created since a moment of the service's clock, as
+            `jobs_created_since` does.
+        clock: That clock.
     """
 
-    def __init__(self, search: Callable[[datetime], Awaitable[list[ListedJob] | None]]) -> None:
+    def __init__(
+        self,
+        search: Callable[[datetime], Awaitable[list[ListedJob] | None]],
+        clock: ServiceClock,
+    ) -> None:
         self._search = search
+        self._clock = clock
         self._lock = threading.Lock()
         self._submissions = 0
         self._gathering: _Search | None = None
@@ -119,14 +126,18 @@ class RecentJobs:
             found = await self._lead(mine)
         else:
             found = await asyncio.wrap_future(search.answer)
-        if found is None or not any(_is_shown(job, job_id) for job in found):
+        own = next((job for job in found or () if job.job_id == job_id), None)
+        if found is None or own is None or own.created_at is None:
             return None
+        self._clock.note_creation(job_id, own.created_at)
+        if abs(datetime.now(UTC) - own.created_at) > CLOCKS_APART:
+            return None  # the search may have begun too late
         return [job for job in found if tag in (job.tags or ())]
 
     async def _lead(self, search: _Search) -> list[ListedJob] | None:
         try:
             await self._gather()
-            found = await self._search(search.since)
+            found = await self._search(self._clock.earliest(search.since))
         except BaseException as error:
             if isinstance(error, Exception):
                 search.answer.set_exception(error)
@@ -142,12 +153,3 @@ class RecentJobs:
         finally:
             with self._lock:
                 self._gathering = None
-
-
-def _is_shown(job: ListedJob, job_id: str) -> bool:
-    """Whether this is the job, and the clocks agree well enough for the search to be complete."""
-    return (
-        job.job_id == job_id
-        and job.created_at is not None
-        and abs(datetime.now(UTC) - job.created_at) < CLOCKS_APART
-    )

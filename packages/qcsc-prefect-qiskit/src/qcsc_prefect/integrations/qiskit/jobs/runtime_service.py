@@ -38,6 +38,7 @@ from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
@@ -109,8 +110,9 @@ class RuntimeJobService:
         # Native job objects by id, each with the service whose connections it uses.
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
         self._late = LateSubmissions()
-        self._asked = StatusQuestions(found)
-        self._recent = RecentJobs(self._created_since)
+        self._clock = ServiceClock()
+        self._asked = StatusQuestions(found, self._clock)
+        self._recent = RecentJobs(self._created_since, self._clock)
         self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
@@ -164,14 +166,16 @@ class RuntimeJobService:
             ) from None
 
     def _submit_on(self, backend: IBMBackend, request: JobRequest, gate: PostGate) -> SubmittedJob:
+        began = datetime.now(UTC)
         submitted = submit_natively(backend, request, gate, secrets=secrets_of(self._config))
+        answered = datetime.now(UTC)
         job_id = submitted.job.job_id()
         self._native_jobs[job_id] = (backend.service, submitted.job)
-        self._asked.note_submission(job_id)
+        self._clock.note_submission(job_id, began, answered)
         return SubmittedJob(
             job_id,
             request.backend_name,
-            datetime.now(UTC),
+            answered,
             submitted.sent_again,
             submitted.session_id,
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
     from qcsc_prefect.integrations.qiskit.jobs.service import JobStatus
+    from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 
 __all__ = ["StatusQuestions"]
 
@@ -38,17 +39,14 @@ class StatusQuestions:
 
     Args:
         found: The instance, with a configuration that leads to it alone.
+        clock: The service's clock.
     """
 
-    def __init__(self, found: ConfiguredInstance) -> None:
+    def __init__(self, found: ConfiguredInstance, clock: ServiceClock) -> None:
         self._crn = found.crn
         self._config = found.config
-        self._jobs = JobStatuses()
+        self._jobs = JobStatuses(clock)
         self._positions = QueuePositions()
-
-    def note_submission(self, job_id: str) -> None:
-        """Take note that a job was created just now."""
-        self._jobs.note_submission(job_id)
 
     async def status(self, job_id: str, *, seconds: float) -> JobStatus:
         """Ask once where a job stands.
