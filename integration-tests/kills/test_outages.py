@@ -139,7 +139,8 @@ async def test_a_limited_rate(
     faults.answer(endpoint, status=429, times=2, retry_after=2.0 if announced else None)
     faults.limit_rate(endpoint, requests=1, seconds=2.0, announced=announced)
     programs = [Program(config, observed.service, next(_numbers)) for _ in range(3)]
-    async with asyncio.timeout(LONGEST):
+    # Unannounced, the pauses double, and three that began together may all need the sixth, 60 s.
+    async with asyncio.timeout(2 * LONGEST):
         found = await asyncio.gather(*(p.run() for p in programs), return_exceptions=True)
         assert any(r.status == 429 for r in observed.service.requests)
         for program, result in zip(programs, found, strict=True):

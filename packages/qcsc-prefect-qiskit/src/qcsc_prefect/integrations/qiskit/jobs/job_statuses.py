@@ -26,7 +26,6 @@ from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -46,7 +45,6 @@ class JobStatuses:
 
     def __init__(self, clock: ServiceClock) -> None:
         self._clock = clock
-        self._created: dict[str, datetime] = {}  # by the service's clock
 
     def status(self, client: RuntimeClient, job_id: str) -> JobStatus:
         """Ask where one job stands; blocks.
@@ -74,7 +72,7 @@ class JobStatuses:
         known = [
             created
             for job_id in job_ids
-            if (created := self._created.get(job_id) or self._clock.earliest_creation(job_id))
+            if (created := self._clock.earliest_creation(job_id)) is not None
         ]
         found: list[object] | None = []
         if known:
@@ -93,10 +91,9 @@ class JobStatuses:
         status = status_of(raw)
         created = creation_time(raw)
         if created is not None:
-            self._created[raw["id"]] = created
             self._clock.note_creation(raw["id"], created)
         if status.state.is_final:
-            self._created.pop(raw["id"], None)
+            self._clock.forget(raw["id"])
         if status.state is JobState.ERROR and not status.message:
             status = replace(status, message=_last_words(client, raw["id"]))
         return status

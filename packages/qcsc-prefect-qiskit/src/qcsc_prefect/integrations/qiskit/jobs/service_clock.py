@@ -28,10 +28,13 @@ class ServiceClock:
         >>> clock.note_creation("a", noon + timedelta(hours=1))
         >>> clock.earliest(noon).isoformat()
         '2026-06-01T12:59:48+00:00'
+        >>> clock.earliest_creation("a").isoformat()
+        '2026-06-01T13:00:00+00:00'
     """
 
     def __init__(self) -> None:
         self._submitted: dict[str, tuple[datetime, datetime]] = {}
+        self._created: dict[str, datetime] = {}
         self._ahead: timedelta | None = None
 
     def note_submission(self, job_id: str, began: datetime, answered: datetime) -> None:
@@ -46,6 +49,7 @@ class ServiceClock:
 
     def note_creation(self, job_id: str, created: datetime) -> None:
         """Take note of when a job was created, by the service's clock."""
+        self._created[job_id] = created
         submitted = self._submitted.pop(job_id, None)
         if submitted is not None:
             # It was created before its id was known: the clock may be further ahead, never less.
@@ -64,7 +68,12 @@ class ServiceClock:
             job_id: The job.
 
         Returns:
-            None for one that was not submitted here, or has been seen.
+            None for one that was neither submitted here nor seen.
         """
         submitted = self._submitted.get(job_id)
-        return None if submitted is None else self.earliest(submitted[0])
+        return self._created.get(job_id) if submitted is None else self.earliest(submitted[0])
+
+    def forget(self, job_id: str) -> None:
+        """Take note that nobody will ask for a job any more."""
+        self._created.pop(job_id, None)
+        self._submitted.pop(job_id, None)
