@@ -7,11 +7,9 @@ when the call returns, and on local storage it is whole or absent.
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
-from prefect.filesystems import LocalFileSystem, NullFileSystem
+from prefect.filesystems import NullFileSystem
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage, get_result_store
 
@@ -19,9 +17,10 @@ from qcsc_prefect.core.errors import QCSCPrefectError
 from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
+from qcsc_prefect.integrations.qiskit.storage_blocks import call_block, is_local, local_path
 
 if TYPE_CHECKING:
-    from prefect.filesystems import WritableFileSystem
+    from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
 __all__ = ["RunStorage", "StorageUnreadableError"]
@@ -75,10 +74,10 @@ class RunStorage:
             OSError: If local storage cannot be written. Other storage raises errors of its own.
         """
         block = await self.block()
-        if _is_local(block):
+        if is_local(block):
             await run_blocking(_write_file, block, key, content)
         else:
-            await _call(block, "write_path", key, content)
+            await call_block(block, "write_path", key, content)
 
     async def read(self, key: str) -> bytes | None:
         """Read what lies under a key.
@@ -95,10 +94,10 @@ class RunStorage:
             StorageUnreadableError: If nobody knows whether something lies there.
         """
         block = await self.block()
-        if _is_local(block):
+        if is_local(block):
             return await run_blocking(_read_file, block, key)
         try:
-            content = await _call(block, "read_path", key)
+            content = await call_block(block, "read_path", key)
         except Exception as error:
             if advise_retry(error, _OUTAGES).answer is RetryAnswer.RETRY:
                 raise _unreadable(key, error) from error
@@ -109,30 +108,21 @@ class RunStorage:
     async def remove(self, key: str) -> None:
         """Remove what lies under a key; storage that is not local is left with an empty entry."""
         block = await self.block()
-        if _is_local(block):
+        if is_local(block):
             await run_blocking(_remove_file, block, key)
         else:
-            await _call(block, "write_path", key, b"")
-
-
-def _is_local(block: WritableFileSystem) -> TypeGuard[LocalFileSystem]:
-    # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
-    return type(block) is LocalFileSystem
-
-
-def _path(block: LocalFileSystem, key: str) -> Path:
-    return Path(block._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
+            await call_block(block, "write_path", key, b"")
 
 
 def _write_file(block: LocalFileSystem, key: str, content: bytes) -> None:
-    path = _path(block, key)
+    path = local_path(block, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file_atomically(path, content)
 
 
 def _read_file(block: LocalFileSystem, key: str) -> bytes | None:
     try:
-        return _path(block, key).read_bytes() or None
+        return local_path(block, key).read_bytes() or None
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -140,7 +130,7 @@ def _read_file(block: LocalFileSystem, key: str) -> bytes | None:
 
 
 def _remove_file(block: LocalFileSystem, key: str) -> None:
-    _path(block, key).unlink(missing_ok=True)
+    local_path(block, key).unlink(missing_ok=True)
 
 
 def _unreadable(key: str, error: Exception) -> StorageUnreadableError:
@@ -148,9 +138,3 @@ def _unreadable(key: str, error: Exception) -> StorageUnreadableError:
         f"Reading what is stored under the key {key} failed ({type(error).__name__}: {error}). "
         "Whether something lies there is not known; see that the storage can be reached and read."
     )
-
-
-async def _call(block: WritableFileSystem, method: str, *arguments: object) -> object:
-    """Call a method of a storage block, which is a coroutine function in some and not in others."""
-    outcome = getattr(block, method)(*arguments)
-    return await outcome if inspect.isawaitable(outcome) else outcome

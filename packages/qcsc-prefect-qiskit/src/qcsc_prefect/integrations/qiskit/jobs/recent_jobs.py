@@ -138,11 +138,11 @@ class RecentJobs:
         try:
             await self._gather()
             found = await self._search(self._clock.earliest(search.since))
-        except BaseException as error:
-            if isinstance(error, Exception):
-                search.answer.set_exception(error)
-            else:
-                search.answer.set_result(None)  # cancelled; the others search by themselves
+        except Exception as error:
+            search.answer.set_exception(error)
+            raise
+        except BaseException:
+            search.answer.set_result(None)  # cancelled; the others search by themselves
             raise
         search.answer.set_result(found)
         return found

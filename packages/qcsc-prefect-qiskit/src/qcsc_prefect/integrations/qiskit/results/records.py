@@ -11,16 +11,14 @@ A record is the JSON text ``{"metadata":{...},"result":"<base64>"}``.
 
 from __future__ import annotations
 
-import inspect
 import io
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from prefect.filesystems import LocalFileSystem, NullFileSystem, WritableFileSystem
+from prefect.filesystems import NullFileSystem
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage
 
@@ -28,6 +26,7 @@ from qcsc_prefect.core.container_file import write_chunks_atomically
 from qcsc_prefect.core.errors import DamagedRecordError, RecordError
 
 from ..blocking_calls import run_blocking
+from ..storage_blocks import call_block, is_local, local_path
 from .base64_pieces import TEXT_PIECE
 from .encoding import decode_output, decode_output_pieces, encode_output
 from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
@@ -35,6 +34,7 @@ from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
 __all__ = ["StoredResult", "aread_result_record", "awrite_result_record"]
@@ -116,7 +116,7 @@ async def awrite_result_record(
         await _write(storage, storage_key, output, metadata.dump_bytes())
     else:
         await _write(storage, storage_key, output, None)
-        await _call(metadata_storage, "write_path", key, metadata.dump_bytes())
+        await call_block(metadata_storage, "write_path", key, metadata.dump_bytes())
 
 
 async def aread_result_record(store: ResultStore, key: str) -> StoredResult | None:
@@ -139,7 +139,7 @@ async def aread_result_record(store: ResultStore, key: str) -> StoredResult | No
     try:
         if metadata_storage is not None:
             return await _read_separately(storage, metadata_storage, key)
-        if _is_local(storage):
+        if is_local(storage):
             return await run_blocking(_read_local_record, storage, key)
         content = await _read(storage, key)
         return None if content is None else await run_blocking(_decode_record, content)
@@ -157,7 +157,7 @@ def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
 
 def _read_local_record(storage: LocalFileSystem, key: str) -> StoredResult | None:
     """Read a record without ever holding the whole of its text."""
-    path = _path(storage, key)
+    path = local_path(storage, key)
     try:
         with path.open("rb") as file:
             beginning = file.read(_LONGEST_METADATA)
@@ -260,28 +260,18 @@ def _separate_metadata_storage(store: ResultStore) -> WritableFileSystem | None:
     return None if storage is None or isinstance(storage, NullFileSystem) else storage
 
 
-def _is_local(storage: WritableFileSystem) -> TypeGuard[LocalFileSystem]:
-    # A subclass may keep its files elsewhere or encrypt them, so it is left to its own methods.
-    return type(storage) is LocalFileSystem
-
-
-def _path(storage: LocalFileSystem, key: str) -> Path:
-    """The path under which Prefect's local file system keeps a key."""
-    return Path(storage._resolve_path(key))  # noqa: SLF001 - refuses keys that leave the folder
-
-
 async def _write(
     storage: WritableFileSystem, key: str, output: object, metadata: bytes | None
 ) -> None:
     chunks = encode_output(output) if metadata is None else encode_record(output, metadata)
-    if _is_local(storage):
+    if is_local(storage):
         await run_blocking(_write_file, storage, key, chunks)
     else:
-        await _call(storage, "write_path", key, await run_blocking(_joined, chunks))
+        await call_block(storage, "write_path", key, await run_blocking(_joined, chunks))
 
 
 def _write_file(storage: LocalFileSystem, key: str, chunks: Iterator[bytes]) -> None:
-    write_chunks_atomically(_path(storage, key), chunks, durable=False)
+    write_chunks_atomically(local_path(storage, key), chunks, durable=False)
 
 
 def _joined(chunks: Iterator[bytes]) -> bytes:
@@ -293,10 +283,10 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
 
 
 async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
-    if _is_local(storage):
+    if is_local(storage):
         return await run_blocking(_read_file, storage, key)
     try:
-        content = await _call(storage, "read_path", key)
+        content = await call_block(storage, "read_path", key)
     except Exception as exc:  # noqa: BLE001
         # Each kind of storage says in its own way that a key is absent; Prefect, too, takes
         # every error for that.
@@ -308,16 +298,10 @@ async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
 
 
 def _read_file(storage: LocalFileSystem, key: str) -> bytes | None:
-    path = _path(storage, key)
+    path = local_path(storage, key)
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise RecordError(f"{path} cannot be read: {exc.strerror}.") from exc
-
-
-async def _call(storage: WritableFileSystem, method: str, *arguments: object) -> object:
-    """Call a method of a storage block, which is a coroutine function in some and not in others."""
-    outcome = getattr(storage, method)(*arguments)
-    return await outcome if inspect.isawaitable(outcome) else outcome
