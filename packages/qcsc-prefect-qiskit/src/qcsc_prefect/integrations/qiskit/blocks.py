@@ -17,6 +17,7 @@ from qcsc_prefect.integrations.qiskit.client_errors import (
     stumbled_over_an_answer,
 )
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,
     RequestedPrimitives,
@@ -179,6 +180,7 @@ class QiskitRuntimeConfig(Block):
                 it.
         """
         from qiskit.exceptions import QiskitError
+        from qiskit.providers.exceptions import QiskitBackendNotFoundError
         from requests.exceptions import RequestException
 
         if self.backend_name is None:
@@ -196,6 +198,18 @@ class QiskitRuntimeConfig(Block):
                 f"Backend {self.backend_name!r} needs qiskit-aer: "
                 "pip install 'qcsc-prefect-qiskit[aer]>=0.4'."
             ) from error
+        except QiskitBackendNotFoundError as error:
+            if self.channel == "local":
+                names = {backend.name for backend in service.backends()} | {"aer_simulator"}
+                raise QiskitRuntimeConfigError(
+                    f"Tried to get backend {self.backend_name!r} on this machine (channel "
+                    f"'local'): there is none of that name."
+                    f"{did_you_mean(self.backend_name, names)} There are: "
+                    f"{', '.join(sorted(names))}."
+                ) from error
+            raise self._error(
+                f"Tried to get backend {self.backend_name!r} from the service.", error
+            ) from self._harmless(error)
         except (QiskitError, RequestException, ValueError) as error:
             raise self._error(
                 f"Tried to get backend {self.backend_name!r} from the service.", error

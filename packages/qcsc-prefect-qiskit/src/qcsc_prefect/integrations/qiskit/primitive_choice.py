@@ -20,6 +20,7 @@ __all__ = [
     "PrimitiveImplementation",
     "RequestedPrimitives",
     "choose_primitives",
+    "has_client_side_primitives",
     "program_of",
 ]
 
@@ -67,6 +68,11 @@ def choose_primitives(
     if channel == "local" or _client() < FIRST_CLIENT_SIDE:
         return "classic"
     return "client_side"
+
+
+def has_client_side_primitives() -> bool:
+    """Say whether the installed client has client-side primitives that are used here."""
+    return _client() >= FIRST_CLIENT_SIDE
 
 
 def program_of(primitive: str, implementation: PrimitiveImplementation) -> str:
