@@ -55,11 +55,10 @@ class PrimitiveResultSerializer(Serializer):
                 then leaves the task completed and its result unstored, with a warning that does
                 not tell the path, so it is logged here as well.
         """
-        from ..presentation import JobOutput
         from .encoding import encode_output
 
         try:
-            return b"".join(encode_output(dict(obj) if isinstance(obj, JobOutput) else obj))
+            return b"".join(encode_output(obj))
         except InputError as exc:
             _logger.error("The result is not stored: %s", exc)  # noqa: TRY400 - Prefect logs the traceback
             raise

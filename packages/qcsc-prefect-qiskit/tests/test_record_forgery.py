@@ -47,7 +47,7 @@ REFERENCE = JobReference(
     input_digest="qiskit-sampler-input-" + 64 * "a",
     submitted_at="2026-11-25T10:00:00+00:00",
 )
-logger = logging.getLogger("test_record_places")
+logger = logging.getLogger("test_record_forgery")
 
 
 def store_over(folder: Path, *, apart: bool = False) -> ResultStore:
@@ -93,7 +93,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "metadata apart"])
-async def test_a_mutated_record_is_no_other_record_forge(tmp_path: Path, apart: bool):
+async def test_a_mutated_record_is_no_other_record(tmp_path: Path, apart: bool):
     ledger = SubmissionLedger(store_over(tmp_path, apart=apart), logger)
     expires_at = datetime.now(UTC) + timedelta(days=400)
     await ledger.write_record(KEY, REFERENCE, expires_at)
@@ -110,7 +110,7 @@ async def test_a_mutated_record_is_no_other_record_forge(tmp_path: Path, apart: 
     assert kept < MUTATIONS / 2
 
 
-async def test_a_mutated_intent_is_heeded_forge(tmp_path: Path):
+async def test_a_mutated_intent_is_heeded(tmp_path: Path):
     ledger = SubmissionLedger(store_over(tmp_path), logger)
     await ledger.declare_intent(KEY, earlier=["d1c0"])
     path = tmp_path / "results" / f"{KEY}-intent"
@@ -124,7 +124,7 @@ async def test_a_mutated_intent_is_heeded_forge(tmp_path: Path):
         assert found == declared or isinstance(found, UnreadableIntent), path.read_text()
 
 
-async def test_a_mutated_result_is_no_other_result_forge(tmp_path: Path):
+async def test_a_mutated_result_is_no_other_result(tmp_path: Path):
     store = store_over(tmp_path)
     output = {"job_id": "d1c0", "shots": 111, "angles": (0.5, 1.5), "raw": bytes(range(256)) * 20}
     await awrite_result_record(store, KEY, output)
@@ -279,7 +279,7 @@ async def test_what_prefect_kept_of_another_job_is_not_taken(prefect_home: Path,
         result_storage=LocalFileSystem(basepath=str(place.parent)),
         serializer=PrimitiveResultSerializer(),
     )
-    await store.awrite(outputs[0], key=place.name)
+    await store.awrite(dict(outputs[0]), key=place.name)
     with caplog.at_level(logging.WARNING):
         output = await fetch_qiskit_job_result_task(
             job_reference=references[1], runtime_config=CONFIG, cache_result=True
