@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prefect.filesystems import LocalFileSystem
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.results import ResultStore
 from qiskit import QuantumCircuit
 
@@ -214,6 +214,23 @@ async def test_a_record_larger_than_the_setting_is_a_miss(tmp_path: Path, caplog
     assert "set a larger QCSC_PREFECT_MAX_RECORD_BYTES" in caplog.text
     monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", str(1 << 21))
     assert await aread_result_record(store, KEY) is not None
+
+
+async def test_what_a_remote_storage_gives_is_bounded_too(caplog, monkeypatch):
+    store = ResultStore(
+        result_storage=RemoteFileSystem(basepath="memory://qcsc-bounded"),
+        cache_result_in_memory=False,
+    )
+    ledger = SubmissionLedger(store, logger)
+    await awrite_result_record(store, OTHER, {"raw": random.Random(1).randbytes(3000)})
+    await ledger.write_record(KEY, REFERENCE, None)
+    assert await ledger.record(KEY) == REFERENCE
+    monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", "2000")
+    with caplog.at_level(logging.WARNING):
+        assert await ledger.record(KEY) is None
+        assert await aread_result_record(store, OTHER) is None
+    assert "and no more than 31 are read" in caplog.text
+    assert "and no more than 4000 are read" in caplog.text
 
 
 async def test_each_asks_for_its_own_job(prefect_home: Path, caplog):
