@@ -8,8 +8,8 @@
     uv run python .github/scripts/resolution.py highest [--short] [TEST ...]
 
 The bounds in the wheels must be those that run: the oldest version that installs is the lower bound
-itself, and the newest one belongs to the last release series below the upper bound (3.8.8 for
-``<3.9``, 2.4.6 for ``<3``). Neither the lock nor the workspace's environment is used or touched.
+itself, and the newest one belongs to the last release series below the upper bound (3.9.1 for
+``<3.10``, 2.4.6 for ``<3``). Neither the lock nor the workspace's environment is used or touched.
 With ``--with qiskit-ibm-runtime==0.49.*`` something between the bounds runs; these are then not
 compared.
 """
