@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+
 __all__ = ["QiskitRuntimeConfig"]
 
 
@@ -80,7 +82,7 @@ class QiskitRuntimeConfig(Block):
     primitives: RequestedPrimitives = Field(
         default="auto",
         description="The client's 'classic' SamplerV2 and EstimatorV2, or its 'client_side' ones; "
-        "'auto' takes what the installed client recommends.",
+        "'auto' takes what these names of the installed client stand for.",
     )
     mode: Literal["job", "batch", "session"] = Field(
         default="job",
@@ -201,8 +203,11 @@ class QiskitRuntimeConfig(Block):
                 f"Tried to get backend {self.backend_name!r} from the service.", error
             ) from self._harmless(error)
 
-    def primitive_implementation(self) -> PrimitiveImplementation:
-        """Return which of the client's primitives this configuration uses.
+    def primitive_implementation(self, primitive: PrimitiveName) -> PrimitiveImplementation:
+        """Return which of the client's implementations of a primitive this configuration uses.
+
+        Args:
+            primitive: ``"sampler"`` or ``"estimator"``.
 
         Returns:
             ``"classic"`` or ``"client_side"``; see
@@ -211,7 +216,7 @@ class QiskitRuntimeConfig(Block):
         Raises:
             QiskitRuntimeConfigError: If the installed client does not have those asked for.
         """
-        return choose_primitives(self.primitives, channel=self.channel)
+        return choose_primitives(self.primitives, primitive, channel=self.channel)
 
     def input_identity(self) -> dict[str, str] | None:
         """Say what of this configuration decides what a job computes.

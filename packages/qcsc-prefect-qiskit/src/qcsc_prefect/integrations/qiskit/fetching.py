@@ -226,6 +226,7 @@ async def _fetch(
     metadata = await service.call(
         lambda: collect_job_metadata(
             primitive=reference.primitive or reference.program_type or "unknown",
+            program_type=reference.program_type or _program_of(fetched),
             backend_name=output["backend_name"],
             job_id=job_id,
             job_url=_job_url(job_id, config),
@@ -244,6 +245,10 @@ async def _fetch(
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
+
+
+def _program_of(fetched: FetchedResult) -> str | None:
+    return None if fetched.native_job is None else fetched.native_job.primitive_id
 
 
 def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:

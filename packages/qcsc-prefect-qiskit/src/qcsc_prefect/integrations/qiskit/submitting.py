@@ -13,6 +13,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
     qiskit_sampler_submit_cache_key,
 )
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -121,9 +122,12 @@ async def submit_job(
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = _with_tag(request, identity.tag)
     _refuse_bad_tags(request.tags)
-    return await submitter.submit_once(
+    submission = await submitter.submit_once(
         request, identity, SubmissionLedger.current(logger), refresh=refresh_requested()
     )
+    if submission.reused:
+        tell_of_an_earlier_kind(submission.reference, arguments.primitive, config, logger)
+    return submission
 
 
 def submission_tag(primitive: str, input_digest: str) -> str:
@@ -159,7 +163,7 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(),
+        implementation=config.primitive_implementation(arguments.primitive),
         group=current_group(config),
     )
 
