@@ -38,6 +38,9 @@ __all__ = ["redacted", "translate_qiskit_error", "translate_qiskit_submission_er
 _CLIENT: Final = "qiskit_ibm_runtime.exceptions"
 _RAN_TOO_LONG: Final = 1305
 _LONGEST_QUOTE: Final = 500
+#: A shorter text is no credential of any service; blacked out, it would take every word apart that
+#: it stands in.
+_SHORTEST_SECRET: Final = 8
 
 #: Kinds of text that are credentials wherever they stand.
 _CREDENTIALS: Final = (
@@ -185,8 +188,9 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
     Args:
         text: Any text, such as a message of the service.
-        secrets: Texts that are credentials; besides them, whatever looks like an authorization
-            header, a JSON web token, or the user and password of a URL is blacked out.
+        secrets: Texts that are credentials; one of fewer than eight characters can be none, and is
+            left alone. Besides them, whatever looks like an authorization header, a JSON web token,
+            or the user and password of a URL is blacked out.
 
     Returns:
         The text with ``********`` in their place.
@@ -196,7 +200,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         'sent Authorization: Bearer ******** to https://********host/'
     """
     for secret in secrets:
-        if secret:
+        if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "********")
     for credential in _CREDENTIALS:
         text = credential.sub("********", text)

@@ -74,4 +74,4 @@ async def ask_service(
 
 def secrets_of(config: QiskitRuntimeConfig) -> tuple[str, ...]:
     """Return the texts of a configuration that must stand in no message."""
-    return (config.token.get_secret_value(),) if config.token else ()
+    return config.secrets()

@@ -25,6 +25,7 @@ from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
 )
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
+from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -299,7 +300,12 @@ class ServicePool:
         return current
 
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
-        make_once(pooled, config.get_service, functools.partial(self._forget, key, pooled))
+        def make() -> QiskitRuntimeService:
+            service = config.get_service()
+            sign_in_promptly(service)  # where a configuration makes its service by itself
+            return service
+
+        make_once(pooled, make, functools.partial(self._forget, key, pooled))
 
     def _forget(self, key: Hashable, pooled: _PooledService) -> None:
         with self._lock:
