@@ -70,6 +70,7 @@ def translate_qiskit_error(
     doing: str,
     recently_submitted: bool = False,
     service_code: int | None = None,
+    job_is_done: bool = False,
     secrets: Iterable[str] = (),
 ) -> JobError:
     """Return the error of this project that says what a client exception about a job means.
@@ -85,6 +86,7 @@ def translate_qiskit_error(
             show it yet: "no such job" is then worth another try.
         service_code: The service's code of a failed job, where the caller knows it; the client's
             exception holds it in its text only.
+        job_is_done: The job is known to have ended with a result.
         secrets: Texts to black out, such as the account's token.
 
     Returns:
@@ -113,7 +115,7 @@ def translate_qiskit_error(
     return error_type(
         redacted(
             f"{doing} failed{_about(job_id, backend_name)}: {_what_was_said(exc, advice)} "
-            f"{_next_step(error_type, advice, job_id)}",
+            f"{_next_step(error_type, advice, job_id, job_is_done=job_is_done)}",
             secrets,
         ),
         job_id=job_id,
@@ -276,7 +278,13 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _next_step(error_type: type[JobError], advice: RetryAdvice, job_id: str | None) -> str:
+def _next_step(
+    error_type: type[JobError],
+    advice: RetryAdvice,
+    job_id: str | None,
+    *,
+    job_is_done: bool = False,
+) -> str:
     if issubclass(error_type, JobFailedError):
         return "The job has ended: correct its cause and submit a new job."
     if issubclass(error_type, JobWaitTimeoutError):
@@ -291,11 +299,15 @@ def _next_step(error_type: type[JobError], advice: RetryAdvice, job_id: str | No
             if advice.retry_after
             else "later"
         )
-        words.append(
-            f"This may pass: fetch the job again {later}, by its job id; the job itself goes on."
-            if job_id
-            else f"This may pass: try again {later}."
-        )
+        if job_id is None:
+            words.append(f"This may pass: try again {later}.")
+        elif job_is_done:
+            words.append(f"This may pass: the job is done; fetch it again {later}, by its job id.")
+        else:
+            words.append(
+                f"This may pass: fetch the job again {later}, by its job id; "
+                "the job itself goes on."
+            )
     elif not words:
         words.append(
             "Trying the same again will not help."

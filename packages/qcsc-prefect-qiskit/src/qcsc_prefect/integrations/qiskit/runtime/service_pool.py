@@ -25,7 +25,6 @@ from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
 )
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
-from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -301,6 +300,9 @@ class ServicePool:
 
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
         def make() -> QiskitRuntimeService:
+            # Imports the client, which takes seconds; in this thread it may.
+            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+
             service = config.get_service()
             sign_in_promptly(service)  # where a configuration makes its service by itself
             return service
