@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
@@ -20,12 +20,18 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
 __all__ = ["QiskitRuntimeConfig"]
+
+
+def _stripped(text: str) -> str:
+    if not (stripped := text.strip()):
+        raise ValueError("it is blank; leave it out, or say what it is")
+    return stripped
 
 
 class QiskitRuntimeConfig(Block):
@@ -41,6 +47,10 @@ class QiskitRuntimeConfig(Block):
     ``mode="batch"`` and ``mode="session"`` put the jobs of each flow run into one batch or session,
     which is closed when the run ends; see `qcsc_prefect.integrations.qiskit.execution_modes`. They
     do nothing on the channel ``local``.
+
+    A subclass may have a ``get_service`` or ``get_backend`` of its own, for example to choose the
+    least busy device: the tasks call them, in a thread. Jobs on this machine run in a process of
+    their own and do not.
 
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -90,6 +100,35 @@ class QiskitRuntimeConfig(Block):
         description="Longest time that a batch or session stays open, in seconds or as '2h 30m'.",
     )
 
+    @field_validator(
+        "backend_name", "instance", "url", "account_name", "filename", "region", mode="before"
+    )
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return _stripped(value) if isinstance(value, str) else value
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _spelt(cls, value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return SecretStr(_stripped(text)) if isinstance(text, str) else value
+
+    @field_validator("plans_preference")
+    @classmethod
+    def _plans(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else [_stripped(plan) for plan in value]
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _living_channel(cls, value: object) -> object:
+        channel = _stripped(value) if isinstance(value, str) else value
+        if channel == "ibm_quantum":
+            raise ValueError(
+                "the channel 'ibm_quantum' was switched off by IBM; write 'ibm_quantum_platform', "
+                "with an API key and an instance of the new platform"
+            )
+        return channel
+
     def get_service(self) -> QiskitRuntimeService:
         """Create a native ``QiskitRuntimeService`` from the configured fields.
 
@@ -136,7 +175,9 @@ class QiskitRuntimeConfig(Block):
             >>> config.service_fingerprint(b"key") == other.service_fingerprint(b"key")
             False
         """
-        arguments = json.dumps(self._service_arguments(), sort_keys=True, default=repr)
+        # A class of somebody's own may make other services and backends of the same fields.
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        arguments = json.dumps([kind, self._service_arguments()], sort_keys=True, default=repr)
         return hmac.digest(key, arguments.encode(), "sha256")
 
     def get_backend(self) -> BackendV2:
@@ -150,6 +191,19 @@ class QiskitRuntimeConfig(Block):
                 names no backend.
         """
         return self.get_backend_from(self.get_service())
+
+    def own_get_backend(self) -> Callable[[], BackendV2] | None:
+        """Return `get_backend` where a subclass has its own, so that the tasks call it.
+
+        Returns:
+            The method, or None where it is this class's.
+
+        Example:
+            >>> QiskitRuntimeConfig().own_get_backend() is None
+            True
+        """
+        is_own = type(self).get_backend is not QiskitRuntimeConfig.get_backend
+        return self.get_backend if is_own else None
 
     def get_backend_from(self, service: QiskitRuntimeService) -> BackendV2:
         """Return the configured backend from a service that exists already.

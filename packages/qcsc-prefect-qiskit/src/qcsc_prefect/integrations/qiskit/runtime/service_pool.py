@@ -55,6 +55,9 @@ class ServiceConfig(Protocol):
     def get_service(self) -> QiskitRuntimeService:
         """Create the native service; blocks."""
 
+    def own_get_backend(self) -> Callable[[], IBMBackend] | None:
+        """Return what makes the backend instead of the service, where there is such a thing."""
+
 
 @dataclass(eq=False)
 class _PooledService(MadeOnce["QiskitRuntimeService"]):
@@ -325,7 +328,12 @@ class ServicePool:
             else:
                 wanted = pooled.backends[name] = MadeOnce()
                 load = functools.partial(
-                    load_backend, service, name, pooled.lookup, again=known is not None
+                    load_backend,
+                    service,
+                    name,
+                    pooled.lookup,
+                    again=known is not None,
+                    own=config.own_get_backend(),
                 )
 
         def forget() -> None:
