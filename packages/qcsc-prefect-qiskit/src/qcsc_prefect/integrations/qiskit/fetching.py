@@ -28,12 +28,13 @@ from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     job_page_url,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
@@ -127,6 +128,9 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
         ResultUnavailableError: If the result could not be read this time.
     """
+    arguments = replace(
+        arguments, pubs=known_pubs(arguments.pubs), options=options_mapping(arguments.options)
+    )
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     key = await _record_key(arguments.reference, config) if arguments.cache_result else None
     output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
