@@ -21,8 +21,9 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
@@ -105,6 +106,7 @@ async def submit_job(
         JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
+    arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
@@ -148,7 +150,7 @@ def submission_tag(primitive: str, input_digest: str) -> str:
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
-    backend_name = config.backend_name or arguments.backend_name
+    backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "

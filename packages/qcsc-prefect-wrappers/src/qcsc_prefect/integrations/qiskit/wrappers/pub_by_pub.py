@@ -19,7 +19,7 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     refuse_options_that_tie_pubs,
 )
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
@@ -83,7 +83,7 @@ async def locate_pubs(
         The native PUBs and their locations, in the order of the call.
     """
     config = await resolve_config(**runtime)
-    backend_name = config.backend_name or backend_name
+    backend_name = backend_name_of(config, backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
