@@ -58,7 +58,14 @@ class ErrorFacts:
     retry_after: float | None = None
 
     def completed_by(self, other: ErrorFacts) -> ErrorFacts:
-        """Return these facts, with those that are missing taken from `other`."""
+        """Return these facts, with those that are missing taken from `other`.
+
+        Args:
+            other: The facts that fill the gaps.
+
+        Returns:
+            New facts; both given ones stay as they are.
+        """
         return ErrorFacts(
             retryable=other.retryable if self.retryable is None else self.retryable,
             status=other.status if self.status is None else self.status,
