@@ -27,6 +27,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetching,
     submit_sampler_job_task,
 )
+from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
@@ -454,6 +455,36 @@ async def test_max_wait_bounds_the_download_too(prefect_home: Path, emulated, co
     monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 30.0)
     emulated.faults.delay(2.5, "result")
     await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2)
+
+
+async def test_max_wait_bounds_what_the_client_makes_of_the_download(
+    prefect_home: Path, emulated, config, monkeypatch
+):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 2.0)
+    job_id = await submit(config)
+    with (
+        result_reading._decoding,  # as if another result were decoded all that time
+        pytest.raises(JobWaitTimeoutError, match=f"{job_id} is done and its result was downloaded"),
+    ):
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=1), 30
+        )
+    await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config)
+
+
+async def test_a_result_does_not_wait_for_its_description(
+    prefect_home: Path, emulated, config, monkeypatch, caplog
+):
+    monkeypatch.setattr(fetching, "METADATA_SECONDS", 0.2)
+    job_id = await submit(config)
+    emulated.faults.delay(3, "metrics")
+    output = await fetch_qiskit_job_result_task(
+        job_reference={"job_id": job_id, "primitive": "sampler", "shots": 10},
+        runtime_config=config,
+    )
+    assert output["result"][0].data.meas.get_counts() == {"1": 10}
+    assert (output["metadata"]["job_id"], output["metadata"]["shots"]) == (job_id, 10)
+    assert f"The metadata of job {job_id} are incomplete" in caplog.text
 
 
 async def test_the_download_that_cannot_be_repeated_is_not_cut_short(

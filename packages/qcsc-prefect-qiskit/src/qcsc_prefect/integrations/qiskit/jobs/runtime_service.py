@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +22,6 @@ from qcsc_prefect.core.errors import (
     ResultUnavailableError,
     SubmissionError,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
@@ -36,7 +36,7 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
-from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
+from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
@@ -257,6 +257,7 @@ class RuntimeJobService:
 
     async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done."""
+        began = time.monotonic()
         native_job = await self._native_job(job_id)
         limit = self.limits.result
 
@@ -277,7 +278,11 @@ class RuntimeJobService:
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
         else:
             text = await download()
-        fetched = await run_blocking(decode_result, native_job, text)
+        if seconds is None or native_job.private:
+            left = seconds
+        else:
+            left = max(0.0, seconds - (time.monotonic() - began))
+        fetched = await decode_within(left, native_job, text)
         if native_job.private:
             self._private.add(job_id)
         self._native_jobs.pop(job_id, None)

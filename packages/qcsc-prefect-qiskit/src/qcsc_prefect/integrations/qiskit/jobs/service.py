@@ -230,11 +230,12 @@ class JobService(Protocol):
 
         Args:
             job_id: The job.
-            seconds: How long the download may take, unless it is one that cannot be repeated; None
-                for the service's own limit.
+            seconds: How long the download and what the client makes of it may take, but for a
+                download that cannot be repeated; None for the service's own limit.
 
         Raises:
             JobNotFoundError: If the service does not know the job.
+            JobWaitTimeoutError: If the client does not make a result of it in time.
             ResultUnavailableError: If the result could not be read this time.
         """
 
