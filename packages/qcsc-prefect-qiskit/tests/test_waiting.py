@@ -8,9 +8,14 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.context import FlowRunContext
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.errors import (
@@ -126,6 +131,44 @@ async def test_jobs_that_do_not_queue_are_asked_for_no_position(
     waits = [wait_for_job(service, job_id, AT_ONCE, nothing) for job_id in job_ids]
     await asyncio.gather(*waits)
     assert emulated.count("metrics") == 0
+
+
+@pytest.mark.parametrize("primitives", ["classic", "auto"])
+async def test_each_run_is_told_of_its_own_job(
+    prefect_home: Path, emulated, config, primitives: str
+):
+    config = config.model_copy(update={"primitives": primitives})
+    emulated.set_schedule(queued_seconds=math.inf)
+    keys = [f"p{uuid4().hex[:12]}" for _ in range(2)]
+    job_ids = [await submit(config) for _ in keys]
+
+    @flow
+    async def fetches(job_id: str, key: str) -> tuple[object, dict]:
+        output = await fetch_qiskit_job_result_task(
+            job_id=job_id, runtime_config=config, artifact_key=key
+        )
+        context = FlowRunContext.get()
+        assert context is not None
+        return context.flow_run.id, output
+
+    async def progress(key: str) -> list[Artifact]:
+        async with get_client() as client:
+            return await client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[f"{key}-progress"]))
+            )
+
+    fetching_both = asyncio.gather(*map(fetches, job_ids, keys))
+    async with asyncio.timeout(60):
+        while not all([await progress(key) for key in keys]):
+            await asyncio.sleep(0.1)
+    emulated.release_jobs()
+    for key, (flow_run_id, output) in zip(keys, await fetching_both, strict=True):
+        [artifact] = await progress(key)
+        assert (artifact.flow_run_id, artifact.data) == (flow_run_id, 100)
+        assert "COMPLETED" in artifact.description
+        # The emulated service is none of the platform's, though no configuration says so.
+        assert "platform" not in artifact.description
+        assert "job_url" not in output["metadata"]
 
 
 async def test_a_state_change_is_one_line_in_the_log(prefect_home: Path, emulated, config, caplog):

@@ -32,7 +32,6 @@ from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
-    job_page_url,
     publish_job_artifacts,
 )
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
 
-#: The client's channel where neither the configuration nor the account names one.
-DEFAULT_CHANNEL = "ibm_quantum_platform"
 #: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
 SHORTEST_DOWNLOAD = 300.0
 #: Seconds that collecting a job's metadata may take, among downloads that take up the threads.
@@ -200,7 +197,7 @@ async def _fetch(
             raise
         return recorded
     output = _output(reference, fetched)
-    metadata = await _metadata(service, arguments, fetched, _job_url(job_id, config))
+    metadata = await _metadata(service, arguments, fetched)
     output["metadata"] = metadata.to_builtins()
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
@@ -208,7 +205,7 @@ async def _fetch(
 
 
 async def _metadata(
-    service: JobService, arguments: FetchArguments, fetched: FetchedResult, job_url: str | None
+    service: JobService, arguments: FetchArguments, fetched: FetchedResult
 ) -> JobMetadata:
     reference = arguments.reference
     collect = functools.partial(
@@ -216,7 +213,7 @@ async def _metadata(
         primitive=reference.primitive or reference.program_type or "unknown",
         backend_name=fetched.backend_name or reference.backend_name,
         job_id=reference.job_id,
-        job_url=job_url,
+        job_url=service.job_url(str(reference.job_id)),
         session_id=reference.session_id or fetched.session_id,
         input_digest=reference.input_digest,
         shots=reference.shots,
@@ -243,10 +240,6 @@ async def _metadata(
         return collect()
 
 
-def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
-    return job_page_url(job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url)
-
-
 def _time_left(max_wait: float | None, began: float) -> float | None:
     """Return how long the download may take of a job that was waited for since then."""
     if max_wait is None:
@@ -270,7 +263,7 @@ async def _waited_for(
 ) -> tuple[JobService, JobStatus]:
     try:
         service = await open_service_of_job(config, arguments.reference)
-        return service, await _wait(service, arguments, config)
+        return service, await _wait(service, arguments)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await after_cancellation(
@@ -283,9 +276,7 @@ async def _waited_for(
         raise
 
 
-async def _wait(
-    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
-) -> JobStatus:
+async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     job_id = str(arguments.reference.job_id)
     age = age_of(arguments.reference)
     limits = WaitLimits(
@@ -297,7 +288,7 @@ async def _wait(
     reporter = JobReporter(
         job_id=job_id,
         backend_name=arguments.reference.backend_name,
-        job_url=_job_url(job_id, config),
+        job_url=lambda: service.job_url(job_id),
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )

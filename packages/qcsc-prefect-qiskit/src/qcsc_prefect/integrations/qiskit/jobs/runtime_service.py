@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
+from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
@@ -291,6 +292,10 @@ class RuntimeJobService:
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function that may ask the service about a job, in one of its threads."""
         return await get_service_pool().call(self._config, lambda _: function())
+
+    def job_url(self, job_id: str) -> str | None:
+        """Return the platform's page of a job; None where the service is not the platform's."""
+        return known_job_url(job_id, self._config)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""

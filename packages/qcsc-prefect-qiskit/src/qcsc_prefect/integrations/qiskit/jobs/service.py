@@ -245,5 +245,11 @@ class JobService(Protocol):
     async def forget_result_text(self, job_id: str) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
 
+    def job_url(self, job_id: str) -> str | None:
+        """Return the platform's page of a job, where there is one; asks nobody.
+
+        Known once the service has been asked for anything.
+        """
+
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""

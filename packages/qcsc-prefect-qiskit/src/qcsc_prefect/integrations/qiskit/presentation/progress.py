@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
 from qcsc_prefect.integrations.qiskit.presentation.state_lines import state_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
 __all__ = ["JobProgress"]
@@ -58,7 +60,8 @@ class JobProgress:
         artifact_key: The user's key, any text.
         job_id: The job's id.
         backend_name: Its backend, where known.
-        job_url: The page that shows the job, if any.
+        job_url: Says which page shows the job, if any; asked at each update, since what is known
+            of the service comes with the first answer.
         logger: Where a failure of the API is mentioned, at DEBUG: publishing the result's
             artifacts says so louder.
         min_interval: Seconds between two updates that change no state.
@@ -68,9 +71,9 @@ class JobProgress:
 
             progress = JobProgress(artifact_key="ghz", job_id=job_id, backend_name="ibm_x",
                                    logger=get_run_logger())
-            await progress.update(state="QUEUED", waited_seconds=0, queue_position=12)
+            await progress.update(state=JobState.QUEUED, waited_seconds=0, queue_position=12)
             ...
-            await progress.finish(state="DONE", waited_seconds=200)
+            await progress.finish(state=JobState.DONE, waited_seconds=200)
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class JobProgress:
         artifact_key: str,
         job_id: str,
         backend_name: str | None,
-        job_url: str | None = None,
+        job_url: Callable[[], str | None] = lambda: None,
         logger: Logger,
         min_interval: float = 30.0,
     ) -> None:
@@ -92,7 +95,7 @@ class JobProgress:
         self._artifact_id: UUID | None = None
         self._first_position: int | None = None
         self._percent = 0.0
-        self._last_state: str | None = None
+        self._last_state: JobState | None = None
         self._last_taken = 0.0
         self._silent_until = 0.0
         self._finished = False
@@ -100,26 +103,42 @@ class JobProgress:
         self._sender: asyncio.Task[None] | None = None
 
     async def update(
-        self, *, state: str, waited_seconds: float, queue_position: int | None = None
+        self,
+        *,
+        state: JobState,
+        waited_seconds: float,
+        queue_position: int | None = None,
+        word: str | None = None,
     ) -> None:
         """Take note of the job's state, as :meth:`note` does, from a coroutine.
 
         Args:
-            state: The job's state, as the client names it.
+            state: The job's state.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
+            word: The service's own word for the state, where it has one.
         """
-        self.note(state=state, waited_seconds=waited_seconds, queue_position=queue_position)
+        self.note(
+            state=state, waited_seconds=waited_seconds, queue_position=queue_position, word=word
+        )
 
-    def note(self, *, state: str, waited_seconds: float, queue_position: int | None = None) -> None:
+    def note(
+        self,
+        *,
+        state: JobState,
+        waited_seconds: float,
+        queue_position: int | None = None,
+        word: str | None = None,
+    ) -> None:
         """Take note of the job's state; the artifact follows in the background.
 
         Called on the thread of a running event loop. After :meth:`finish` it does nothing.
 
         Args:
-            state: The job's state, as the client names it.
+            state: The job's state.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
+            word: The service's own word for the state, where it has one.
         """
         if self._finished:
             return
@@ -130,24 +149,28 @@ class JobProgress:
         line = state_line(
             job_id=self._job_id,
             backend_name=self._backend_name,
-            state=state,
+            state=word or state.value,
             waited_seconds=waited_seconds,
             queue_position=queue_position,
         )
-        link = f" · [open on the platform]({self._job_url})" if self._job_url else ""
+        url = self._job_url()
+        link = f" · [open on the platform]({url})" if url else ""
         self._pending = _Shown(percent=self._share(state, queue_position), description=line + link)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_pending())
 
-    async def finish(self, *, state: str, waited_seconds: float) -> None:
+    async def finish(
+        self, *, state: JobState, waited_seconds: float, word: str | None = None
+    ) -> None:
         """Show the job's last state and end.
 
         Args:
             state: The state in which the waiting ended: final, or not where it was given up.
             waited_seconds: Time since the waiting began.
+            word: As for :meth:`note`.
         """
         self._last_state = None
-        self.note(state=state, waited_seconds=waited_seconds)
+        self.note(state=state, waited_seconds=waited_seconds, word=word)
         self._finished = True
         if self._sender is None:
             return
@@ -182,11 +205,11 @@ class JobProgress:
             self._silent_until = time.monotonic() + PAUSE_SECONDS
             self._logger.debug("progress artifact not stored: %r", error)
 
-    def _share(self, state: str, queue_position: int | None) -> float:
+    def _share(self, state: JobState, queue_position: int | None) -> float:
         """Return the length of the bar in percent; it never gets shorter."""
-        if state == "DONE":
+        if state is JobState.DONE:
             share = 100.0
-        elif state == "RUNNING":
+        elif state is JobState.RUNNING:
             share = _RUN_PERCENT
         elif queue_position is not None:
             self._first_position = max(self._first_position or 1, queue_position)
