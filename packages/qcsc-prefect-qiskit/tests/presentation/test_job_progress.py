@@ -12,7 +12,6 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.presentation import JobProgress
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -50,15 +49,15 @@ async def test_a_job_from_the_queue_to_its_end():
     @flow
     async def experiment() -> None:
         progress = _progress(key, job_url=lambda: "https://platform.test/d1c0", min_interval=0.0)
-        await progress.update(state=JobState.QUEUED, waited_seconds=0, queue_position=20)
+        await progress.update(state="QUEUED", waited_seconds=0, queue_position=20)
         line = await _until(key, 0)
         assert line.startswith("job d1c0 on ibm_x: QUEUED (position 20) after 0 s")
         assert "(https://platform.test/d1c0)" in line
-        await progress.update(state=JobState.QUEUED, waited_seconds=60, queue_position=5)
+        await progress.update(state="QUEUED", waited_seconds=60, queue_position=5)
         await _until(key, 37.5)
-        await progress.update(state=JobState.RUNNING, waited_seconds=90)
+        await progress.update(state="RUNNING", waited_seconds=90)
         await _until(key, 75)
-        await progress.finish(state=JobState.DONE, waited_seconds=100)
+        await progress.finish(state="DONE", waited_seconds=100)
 
     await experiment()
     assert await _artifacts(key) == [
@@ -76,8 +75,8 @@ async def test_a_failed_job_does_not_fill_the_bar():
     @flow
     async def experiment() -> None:
         progress = _progress(key)
-        await progress.update(state=JobState.RUNNING, waited_seconds=1)
-        await progress.finish(state=JobState.ERROR, waited_seconds=2)
+        await progress.update(state="RUNNING", waited_seconds=1)
+        await progress.finish(state="ERROR", waited_seconds=2)
 
     await experiment()
     assert await _artifacts(key) == [(75, "job d1c0 on ibm_x: ERROR after 2 s")]
@@ -89,11 +88,11 @@ async def test_a_late_update_does_not_undo_the_end():
     @flow
     async def experiment() -> None:
         progress = _progress(key)
-        progress.note(state=JobState.QUEUED, waited_seconds=0)
-        late = asyncio.ensure_future(progress.update(state=JobState.RUNNING, waited_seconds=1))
-        await progress.finish(state=JobState.DONE, waited_seconds=2)
+        progress.note(state="QUEUED", waited_seconds=0)
+        late = asyncio.ensure_future(progress.update(state="RUNNING", waited_seconds=1))
+        await progress.finish(state="DONE", waited_seconds=2)
         await late
-        progress.note(state=JobState.QUEUED, waited_seconds=3)
+        progress.note(state="QUEUED", waited_seconds=3)
         await asyncio.sleep(0.2)
 
     await experiment()
@@ -108,11 +107,11 @@ async def test_many_updates_are_few_calls(forwarder):
     async def experiment() -> None:
         progress = _progress(key)
         for second in range(1000):
-            await progress.update(state=JobState.QUEUED, waited_seconds=second)
+            await progress.update(state="QUEUED", waited_seconds=second)
         assert await _until(key, 0) == "job d1c0 on ibm_x: QUEUED after 0 s"
         await asyncio.sleep(0.3)
         assert await _until(key, 0) == "job d1c0 on ibm_x: QUEUED after 0 s"
-        await progress.finish(state=JobState.QUEUED, waited_seconds=1000)
+        await progress.finish(state="QUEUED", waited_seconds=1000)
 
     await experiment()
     assert await _artifacts(key) == [(0, "job d1c0 on ibm_x: QUEUED after 16 min 40 s")]
@@ -125,12 +124,12 @@ async def test_with_the_api_down_nothing_waits(forwarder, fault):
         progress = _progress("down")
         getattr(forwarder, fault)()
         before = time.monotonic()
-        await progress.update(state=JobState.QUEUED, waited_seconds=0)
+        await progress.update(state="QUEUED", waited_seconds=0)
         await asyncio.sleep(0.2)
-        await progress.update(state=JobState.RUNNING, waited_seconds=1)
+        await progress.update(state="RUNNING", waited_seconds=1)
         updates = time.monotonic() - before - 0.2
         before = time.monotonic()
-        await progress.finish(state=JobState.DONE, waited_seconds=2)
+        await progress.finish(state="DONE", waited_seconds=2)
         finish = time.monotonic() - before
         forwarder.restore()
         return updates, finish

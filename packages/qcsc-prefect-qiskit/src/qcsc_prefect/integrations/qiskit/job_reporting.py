@@ -64,7 +64,7 @@ class JobReporter:
             self._logger.info("%s", line[0].upper() + line[1:])
         if self._progress is not None and not status.state.is_final:
             self._progress.note(
-                state=status.state,
+                state=status.state.value,
                 waited_seconds=waited,
                 queue_position=status.queue_position,
                 word=status.raw_state,
@@ -74,5 +74,5 @@ class JobReporter:
         """Show the last state that was seen; short, and silent about failures of the API."""
         if self._progress is not None and self._last is not None:
             await self._progress.finish(
-                state=self._last.state, waited_seconds=self._waited, word=self._last.raw_state
+                state=self._last.state.value, waited_seconds=self._waited, word=self._last.raw_state
             )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
 from qcsc_prefect.integrations.qiskit.presentation.state_lines import state_line
 
@@ -71,9 +70,9 @@ class JobProgress:
 
             progress = JobProgress(artifact_key="ghz", job_id=job_id, backend_name="ibm_x",
                                    logger=get_run_logger())
-            await progress.update(state=JobState.QUEUED, waited_seconds=0, queue_position=12)
+            await progress.update(state="QUEUED", waited_seconds=0, queue_position=12)
             ...
-            await progress.finish(state=JobState.DONE, waited_seconds=200)
+            await progress.finish(state="DONE", waited_seconds=200)
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class JobProgress:
         self._artifact_id: UUID | None = None
         self._first_position: int | None = None
         self._percent = 0.0
-        self._last_state: JobState | None = None
+        self._last_state: str | None = None
         self._last_taken = 0.0
         self._silent_until = 0.0
         self._finished = False
@@ -105,7 +104,7 @@ class JobProgress:
     async def update(
         self,
         *,
-        state: JobState,
+        state: str,
         waited_seconds: float,
         queue_position: int | None = None,
         word: str | None = None,
@@ -113,7 +112,7 @@ class JobProgress:
         """Take note of the job's state, as :meth:`note` does, from a coroutine.
 
         Args:
-            state: The job's state.
+            state: The job's state, by the name that the native client's ``status()`` gives it.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
             word: The service's own word for the state, where it has one.
@@ -125,7 +124,7 @@ class JobProgress:
     def note(
         self,
         *,
-        state: JobState,
+        state: str,
         waited_seconds: float,
         queue_position: int | None = None,
         word: str | None = None,
@@ -135,7 +134,7 @@ class JobProgress:
         Called on the thread of a running event loop. After :meth:`finish` it does nothing.
 
         Args:
-            state: The job's state.
+            state: The job's state, by the name that the native client's ``status()`` gives it.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
             word: The service's own word for the state, where it has one.
@@ -149,7 +148,7 @@ class JobProgress:
         line = state_line(
             job_id=self._job_id,
             backend_name=self._backend_name,
-            state=word or state.value,
+            state=word or state,
             waited_seconds=waited_seconds,
             queue_position=queue_position,
         )
@@ -159,9 +158,7 @@ class JobProgress:
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_pending())
 
-    async def finish(
-        self, *, state: JobState, waited_seconds: float, word: str | None = None
-    ) -> None:
+    async def finish(self, *, state: str, waited_seconds: float, word: str | None = None) -> None:
         """Show the job's last state and end.
 
         Args:
@@ -205,11 +202,11 @@ class JobProgress:
             self._silent_until = time.monotonic() + PAUSE_SECONDS
             self._logger.debug("progress artifact not stored: %r", error)
 
-    def _share(self, state: JobState, queue_position: int | None) -> float:
+    def _share(self, state: str, queue_position: int | None) -> float:
         """Return the length of the bar in percent; it never gets shorter."""
-        if state is JobState.DONE:
+        if state == "DONE":
             share = 100.0
-        elif state is JobState.RUNNING:
+        elif state == "RUNNING":
             share = _RUN_PERCENT
         elif queue_position is not None:
             self._first_position = max(self._first_position or 1, queue_position)
