@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import msgspec
@@ -30,11 +30,12 @@ from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
@@ -129,6 +130,9 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
         ResultUnavailableError: If the result could not be read this time.
     """
+    arguments = replace(
+        arguments, pubs=known_pubs(arguments.pubs), options=options_mapping(arguments.options)
+    )
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     key = await _record_key(arguments.reference, config) if arguments.cache_result else None
     output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
@@ -147,12 +151,40 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
 
 async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
     stored = await aread_result_record(get_result_store(), key)
-    if stored is None or not isinstance(stored.output, dict):
+    if stored is None:
+        return None
+    misfit = _misfit(stored.output, arguments.reference)
+    if misfit is not None:
+        run_logger().warning(
+            "The result stored under the key %s is not that of job %s, and is not used: %s",
+            key,
+            arguments.reference.job_id,
+            misfit,
+        )
         return None
     run_logger().info(
         "Reusing the result of job %s from Prefect's result storage", arguments.reference.job_id
     )
-    return JobOutput(stored.output)
+    return JobOutput(cast("JobOutput", stored.output))
+
+
+def _misfit(output: object, reference: JobReference) -> str | None:
+    """Say in what a stored output differs from what is asked for; None where it does not."""
+    if not isinstance(output, dict):
+        return f"it is a {type(output).__name__}"
+    asked = {
+        "job_id": reference.job_id,
+        "primitive": reference.primitive,
+        "shots": reference.shots,
+        "precision": reference.precision,
+        "input_digest": reference.input_digest,
+    }
+    for name, value in asked.items():
+        # What either side leaves out is not known to it.
+        stored = output.get(name)
+        if value is not None and stored is not None and stored != value:
+            return f"its {name} is {stored!r:.100}, and {value!r:.100} was asked for"
+    return None
 
 
 async def _keep_output(key: str, output: JobOutput) -> bool:
@@ -211,6 +243,7 @@ async def _metadata(
     collect = functools.partial(
         collect_job_metadata,
         primitive=reference.primitive or reference.program_type or "unknown",
+        program_type=reference.program_type or _program_of(fetched),
         backend_name=fetched.backend_name or reference.backend_name,
         job_id=reference.job_id,
         job_url=service.job_url(str(reference.job_id)),
@@ -238,6 +271,10 @@ async def _metadata(
             error,
         )
         return collect()
+
+
+def _program_of(fetched: FetchedResult) -> str | None:
+    return None if fetched.native_job is None else fetched.native_job.primitive_id
 
 
 def _time_left(max_wait: float | None, began: float) -> float | None:
