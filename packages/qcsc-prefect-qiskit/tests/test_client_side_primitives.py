@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prefect import flow
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit.circuit import Clbit, Parameter
 from qiskit.primitives import PrimitiveResult
 
-from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.core.errors import InputError, ResultUnavailableError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     QiskitRuntimeConfigError,
@@ -66,21 +67,80 @@ def config_of(emulator: EmulatedService, **fields: object) -> QiskitRuntimeConfi
     return QiskitRuntimeConfig(**emulator.runtime_config_fields(), **fields)
 
 
-def test_auto_is_what_the_installed_client_recommends():
-    recommended = "client_side" if HAS_CLIENT_SIDE else "classic"
-    assert choose_primitives("auto", channel="ibm_quantum_platform") == recommended
-    assert choose_primitives("auto", channel=None) == recommended
-    assert choose_primitives("auto", channel="local") == "classic"
-    assert choose_primitives("classic", channel=None) == "classic"
+def names_of_the_next_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the client's own names to its client-side primitives, as its release notes announce."""
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+    from qiskit_ibm_runtime.executor_sampler import Sampler
+
+    monkeypatch.setattr("qiskit_ibm_runtime.SamplerV2", Sampler)
+    monkeypatch.setattr("qiskit_ibm_runtime.EstimatorV2", Estimator)
+
+
+@pytest.mark.parametrize("primitive", ["sampler", "estimator"])
+def test_auto_is_what_the_clients_own_names_are(primitive: str):
+    # So it is up to 0.51, which has both; a client that moves its names fails here, and then
+    # docs/how-to/primitives.md has to say so.
+    assert choose_primitives("auto", primitive, channel="ibm_quantum_platform") == "classic"
+    assert choose_primitives("auto", primitive, channel=None) == "classic"
+    assert choose_primitives("auto", primitive, channel="local") == "classic"
+    assert choose_primitives("classic", primitive, channel=None) == "classic"
+
+
+@needs_client_side
+@pytest.mark.parametrize("primitive", ["sampler", "estimator"])
+def test_auto_moves_with_the_clients_names(monkeypatch: pytest.MonkeyPatch, primitive: str):
+    names_of_the_next_client(monkeypatch)
+    assert choose_primitives("auto", primitive, channel=None) == "client_side"
+    assert choose_primitives("auto", primitive, channel="local") == "classic"
+    assert choose_primitives("classic", primitive, channel=None) == "classic"
+
+
+@needs_client_side
+async def test_it_is_said_once_that_earlier_jobs_are_of_the_other_kind(
+    prefect_home: Path,
+    emulator: EmulatedService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    config = config_of(emulator)
+
+    @flow
+    async def two_inputs() -> list[dict]:
+        return [
+            await submit_sampler_job_task(
+                [isa_bell()], shots=shots, runtime_config=config, cache_submit=True
+            )
+            for shots in (100, 200)
+        ]
+
+    earlier = await two_inputs()
+    assert "with the client's classic primitives" in caplog.text
+    assert "since then the client's own name" not in caplog.text
+    names_of_the_next_client(monkeypatch)
+    caplog.clear()
+    assert await two_inputs() == earlier
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "since then the client's own name" in record.getMessage()
+    ]
+    assert len(told) == 1
+    assert f"Job {earlier[0]['job_id']} is reused, and was run by the client's classic" in told[0]
+    fresh = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
+    assert fresh["program_type"] == "executor"
+    assert [job.program for job in emulator.jobs] == ["sampler", "sampler", "executor"]
 
 
 @pytest.mark.skipif(HAS_CLIENT_SIDE, reason="the installed client has them")
 def test_an_older_client_says_what_it_lacks():
     with pytest.raises(QiskitRuntimeConfigError, match=r"needs qiskit-ibm-runtime 0\.50"):
-        choose_primitives("client_side", channel=None)
+        choose_primitives("client_side", "sampler", channel=None)
 
 
-@pytest.mark.parametrize("primitives", ["auto", "classic"])
+@pytest.mark.parametrize(
+    "primitives",
+    ["auto", "classic", pytest.param("client_side", marks=needs_client_side)],
+)
 async def test_both_run_on_the_service(
     prefect_home: Path, emulator: EmulatedService, primitives: str
 ):
@@ -94,11 +154,14 @@ async def test_both_run_on_the_service(
             precision=0.02,
             runtime_config=config,
         )
-    client_side = primitives == "auto" and HAS_CLIENT_SIDE
+    client_side = primitives == "client_side"
     expected = ["executor", "executor"] if client_side else ["sampler", "estimator"]
     assert [job.program for job in emulator.jobs] == expected
     outputs = (sampled, estimated)
     assert [output["job_reference"]["program_type"] for output in outputs] == expected
+    assert [output["metadata"]["program_type"] for output in outputs] == expected
+    bare = await fetch_qiskit_job_result_task(job_id=sampled["job_id"], runtime_config=config)
+    assert bare["metadata"]["program_type"] == expected[0]
     assert [output["metadata"]["primitive"] for output in outputs] == ["sampler", "estimator"]
     assert [output["primitive"] for output in outputs] == ["sampler", "estimator"]
     counts = sampled["result"][0].data.meas.get_counts()
@@ -192,7 +255,7 @@ async def test_a_killed_record_is_found_again_by_its_tag(
 ):
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    config = config_of(emulator)
+    config = config_of(emulator, primitives="client_side")
     first = await submit_sampler_job_task([isa_bell()], runtime_config=config, cache_submit=True)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "another-machine"}):
         again = await submit_sampler_job_task(
@@ -237,9 +300,67 @@ async def test_circuits_of_another_device_are_refused_before_anything_is_sent(
     circuit.h(0)
     circuit.measure_all()
     with pytest.raises(InputError, match="instruction h") as caught:
-        await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config_of(emulator))
+        await submit_sampler_job_task(
+            [isa_bell(), circuit], runtime_config=config_of(emulator, primitives="client_side")
+        )
     assert caught.value.path == "pubs[1].circuit"
     assert emulator.count("submit") == 0
+
+
+def bare_circuit(*registers: ClassicalRegister) -> QuantumCircuit:
+    circuit = QuantumCircuit(5)
+    circuit.x(0)
+    circuit.add_register(*registers)
+    return circuit
+
+
+@needs_client_side
+@pytest.mark.parametrize("local", [False, True])
+async def test_circuits_that_could_give_no_result_are_refused_before_anything_is_sent(
+    prefect_home: Path, emulator: EmulatedService, local: bool
+):
+    fields = {"channel": "local", "backend_name": "fake_manila"} if local else {}
+    config = config_of(emulator, primitives="client_side").model_copy(update=fields)
+    loose = QuantumCircuit(1)
+    loose.add_bits([Clbit()])
+    loose.measure(0, 0)
+    for circuit, reason in (
+        (bare_circuit(), "no classical register"),
+        (loose, "no classical register"),
+        (bare_circuit(ClassicalRegister(0, "nothing")), "'nothing' has no bits"),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config)
+        assert caught.value.path == "pubs[1].circuit"
+    assert emulator.count("submit") == 0
+
+
+@pytest.mark.parametrize("channel", ["local", None])
+async def test_what_the_native_primitive_runs_without_a_measurement_runs(
+    prefect_home: Path, emulator: EmulatedService, channel: str | None
+):
+    unmeasured = bare_circuit(ClassicalRegister(2, "c"))
+    for primitives in ("classic", "client_side")[: 1 + HAS_CLIENT_SIDE]:
+        config = config_of(emulator, primitives=primitives).model_copy(update={"channel": channel})
+        pubs = [unmeasured] if primitives == "client_side" else [unmeasured, bare_circuit()]
+        output = await run_sampler_task(pubs, shots=10, runtime_config=config)
+        assert output["result"][0].data.c.get_counts() == {"00": 10}
+        assert [dict(pub.data) for pub in output["result"][1:]] == [{}] * (len(pubs) - 1)
+
+
+@needs_client_side
+async def test_a_job_of_others_that_gives_no_result_is_no_hang(
+    prefect_home: Path, emulator: EmulatedService
+):
+    from qiskit_ibm_runtime.executor_sampler import Sampler
+
+    config = config_of(emulator)
+    native = await asyncio.to_thread(lambda: Sampler(config.get_backend()).run([bare_circuit()]))
+    with pytest.raises(ResultUnavailableError, match="no classical register") as caught:
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=native.job_id(), runtime_config=config), 60
+        )
+    assert (caught.value.job_id, caught.value.retryable) == (native.job_id(), False)
 
 
 @needs_client_side
@@ -256,7 +377,9 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
 ):
     with pytest.raises(InputError, match=named) as caught:
         await submit_sampler_job_task(
-            [isa_bell()], options=options, runtime_config=config_of(emulator)
+            [isa_bell()],
+            options=options,
+            runtime_config=config_of(emulator, primitives="client_side"),
         )
     assert caught.value.path == "options"
     assert "client_side" in str(caught.value)
@@ -268,7 +391,7 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
 async def test_what_they_return_survives_a_record(
     prefect_home: Path, emulator: EmulatedService, primitive: str
 ):
-    config = config_of(emulator)
+    config = config_of(emulator, primitives="client_side")
 
     @flow
     async def fetches_twice() -> list[PrimitiveResult]:
@@ -307,7 +430,9 @@ async def test_wide_devices_can_be_emulated(prefect_home: Path):
         service.client_environment(),
     ):
         output = await run_estimator_task(
-            [(circuit, observable)], precision=0.1, runtime_config=config_of(service)
+            [(circuit, observable)],
+            precision=0.1,
+            runtime_config=config_of(service, primitives="client_side"),
         )
     assert output["result"][0].data.evs == pytest.approx(-1, abs=0.01)
 

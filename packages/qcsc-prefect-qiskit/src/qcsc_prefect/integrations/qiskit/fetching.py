@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import msgspec
@@ -22,18 +23,19 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
-    job_page_url,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
@@ -45,13 +47,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from qcsc_prefect.core.metadata import JobMetadata
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
 
-#: The client's channel where neither the configuration nor the account names one.
-DEFAULT_CHANNEL = "ibm_quantum_platform"
 #: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
 SHORTEST_DOWNLOAD = 300.0
+#: Seconds that collecting a job's metadata may take, among downloads that take up the threads.
+METADATA_SECONDS = 120.0
 #: A job younger than this, in seconds, has not ended yet.
 JUST_NOW = 1.0
 
@@ -70,7 +73,7 @@ class FetchArguments:
         runtime_block_name: Name of the saved configuration.
         runtime_config: Inline configuration.
         max_wait: Longest wait in seconds; None for no limit. What is left of it bounds the
-            download, too, but for its first five minutes.
+            download and what the client makes of it, too, but for the first five minutes.
         cache_result: Whether the output is kept in Prefect's result storage.
         cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
     """
@@ -127,6 +130,9 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
         ResultUnavailableError: If the result could not be read this time.
     """
+    arguments = replace(
+        arguments, pubs=known_pubs(arguments.pubs), options=options_mapping(arguments.options)
+    )
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     key = await _record_key(arguments.reference, config) if arguments.cache_result else None
     output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
@@ -145,12 +151,40 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
 
 async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
     stored = await aread_result_record(get_result_store(), key)
-    if stored is None or not isinstance(stored.output, dict):
+    if stored is None:
+        return None
+    misfit = _misfit(stored.output, arguments.reference)
+    if misfit is not None:
+        run_logger().warning(
+            "The result stored under the key %s is not that of job %s, and is not used: %s",
+            key,
+            arguments.reference.job_id,
+            misfit,
+        )
         return None
     run_logger().info(
         "Reusing the result of job %s from Prefect's result storage", arguments.reference.job_id
     )
-    return JobOutput(stored.output)
+    return JobOutput(cast("JobOutput", stored.output))
+
+
+def _misfit(output: object, reference: JobReference) -> str | None:
+    """Say in what a stored output differs from what is asked for; None where it does not."""
+    if not isinstance(output, dict):
+        return f"it is a {type(output).__name__}"
+    asked = {
+        "job_id": reference.job_id,
+        "primitive": reference.primitive,
+        "shots": reference.shots,
+        "precision": reference.precision,
+        "input_digest": reference.input_digest,
+    }
+    for name, value in asked.items():
+        # What either side leaves out is not known to it.
+        stored = output.get(name)
+        if value is not None and stored is not None and stored != value:
+            return f"its {name} is {stored!r:.100}, and {value!r:.100} was asked for"
+    return None
 
 
 async def _keep_output(key: str, output: JobOutput) -> bool:
@@ -195,31 +229,52 @@ async def _fetch(
             raise
         return recorded
     output = _output(reference, fetched)
-    metadata = await service.call(
-        lambda: collect_job_metadata(
-            primitive=reference.primitive or reference.program_type or "unknown",
-            backend_name=output["backend_name"],
-            job_id=job_id,
-            job_url=_job_url(job_id, config),
-            session_id=reference.session_id or fetched.session_id,
-            input_digest=reference.input_digest,
-            shots=reference.shots,
-            precision=reference.precision,
-            options=arguments.options or reference.options,
-            pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
-            job=fetched.native_job,
-            result=fetched.result,
-            timestamps=_timestamps(fetched),
-        )
-    )
+    metadata = await _metadata(service, arguments, fetched)
     output["metadata"] = metadata.to_builtins()
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
 
 
-def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
-    return job_page_url(job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url)
+async def _metadata(
+    service: JobService, arguments: FetchArguments, fetched: FetchedResult
+) -> JobMetadata:
+    reference = arguments.reference
+    collect = functools.partial(
+        collect_job_metadata,
+        primitive=reference.primitive or reference.program_type or "unknown",
+        program_type=reference.program_type or _program_of(fetched),
+        backend_name=fetched.backend_name or reference.backend_name,
+        job_id=reference.job_id,
+        job_url=service.job_url(str(reference.job_id)),
+        session_id=reference.session_id or fetched.session_id,
+        input_digest=reference.input_digest,
+        shots=reference.shots,
+        precision=reference.precision,
+        timestamps=_timestamps(fetched),
+    )
+    pubs = None if arguments.pubs is None else collect_pubs(arguments.pubs)
+    options = arguments.options or reference.options
+    try:
+        async with asyncio.timeout(METADATA_SECONDS):
+            return await service.call(
+                lambda: collect(
+                    options=options, pubs=pubs, job=fetched.native_job, result=fetched.result
+                )
+            )
+    except (TimeoutError, JobError, QiskitRuntimeConfigError) as error:
+        # The result is there, and its description does not hold it up.
+        run_logger().warning(
+            "The metadata of job %s are incomplete, they could not be collected (%s: %s)",
+            reference.job_id,
+            type(error).__name__,
+            error,
+        )
+        return collect()
+
+
+def _program_of(fetched: FetchedResult) -> str | None:
+    return None if fetched.native_job is None else fetched.native_job.primitive_id
 
 
 def _time_left(max_wait: float | None, began: float) -> float | None:
@@ -245,7 +300,7 @@ async def _waited_for(
 ) -> tuple[JobService, JobStatus]:
     try:
         service = await open_service_of_job(config, arguments.reference)
-        return service, await _wait(service, arguments, config)
+        return service, await _wait(service, arguments)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await after_cancellation(
@@ -258,9 +313,7 @@ async def _waited_for(
         raise
 
 
-async def _wait(
-    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
-) -> JobStatus:
+async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     job_id = str(arguments.reference.job_id)
     age = age_of(arguments.reference)
     limits = WaitLimits(
@@ -272,7 +325,7 @@ async def _wait(
     reporter = JobReporter(
         job_id=job_id,
         backend_name=arguments.reference.backend_name,
-        job_url=_job_url(job_id, config),
+        job_url=lambda: service.job_url(job_id),
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )

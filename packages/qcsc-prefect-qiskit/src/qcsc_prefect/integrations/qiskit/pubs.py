@@ -7,7 +7,7 @@ circuit; and a list of PUBs may arrive wrapped in an annotation that keeps Prefe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ from prefect.utilities.annotations import BaseAnnotation
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
@@ -27,6 +29,8 @@ __all__ = [
     "check_shots",
     "coerce_pubs",
     "collect_pubs",
+    "known_pubs",
+    "refuse_pubs_without_outcome",
 ]
 
 PrimitiveName = Literal["sampler", "estimator"]
@@ -65,6 +69,31 @@ def collect_pubs(pubs: object) -> list[object]:
     return collected
 
 
+def known_pubs(pubs: object) -> list[object] | None:
+    """Return the PUBs of a job that exists already, where the caller knows them.
+
+    Args:
+        pubs: As for `collect_pubs`; None or an empty list where they are not known.
+
+    Returns:
+        The PUB-like objects, or None.
+
+    Raises:
+        InputError: If it is nothing that can hold PUBs.
+
+    Example:
+        >>> known_pubs([]) is None
+        True
+    """
+    while isinstance(pubs, BaseAnnotation):
+        pubs = pubs.unwrap()
+    if pubs is None:
+        return None
+    if isinstance(pubs, Iterator):
+        pubs = list(pubs)
+    return None if isinstance(pubs, Sized) and len(pubs) == 0 else collect_pubs(pubs)
+
+
 def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
     """Turn PUB-like objects into the primitive's native PUBs.
 
@@ -95,6 +124,34 @@ def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
             path = f"pubs[{index}]{part}"
             raise InputError(f"{path} refused: {mistake.words}", path=path) from error
     return coerced
+
+
+def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:
+    """Refuse what the client-side sampler would run and could make no result of.
+
+    The classic sampler gives such a circuit an empty result, and refuses an empty register itself.
+    A register into which nothing is measured is read as zeros by both.
+
+    Args:
+        pubs: Native PUBs for a client-side sampler.
+
+    Raises:
+        InputError: If a circuit has no classical register, or an empty one; ``path`` says which.
+    """
+    for index, pub in enumerate(pubs):
+        if not pub.circuit.cregs:
+            reason = "it has no classical register, so that there is nothing to sample"
+        elif empty := [register.name for register in pub.circuit.cregs if not len(register)]:
+            reason = f"its classical register {empty[0]!r} has no bits"
+        else:
+            continue
+        path = f"pubs[{index}].circuit"
+        raise InputError(
+            f"{path} refused: {reason}, and the client-side sampler would fail over the result of "
+            "the finished job. Measure into a classical register, for example with "
+            "circuit.measure_all().",
+            path=path,
+        )
 
 
 def check_shots(shots: object) -> int | None:

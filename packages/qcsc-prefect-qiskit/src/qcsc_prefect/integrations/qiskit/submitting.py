@@ -13,6 +13,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
     qiskit_sampler_submit_cache_key,
 )
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -20,13 +21,15 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
     check_precision,
     check_shots,
     coerce_pubs,
+    refuse_pubs_without_outcome,
 )
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
@@ -109,6 +112,7 @@ async def submit_job(
         JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
+    arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
@@ -126,9 +130,12 @@ async def submit_job(
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = _with_tag(request, identity.tag)
     _refuse_bad_tags(request.tags)
-    return await submitter.submit_once(
+    submission = await submitter.submit_once(
         request, identity, SubmissionLedger.current(logger), refresh=refresh_requested()
     )
+    if submission.reused:
+        tell_of_an_earlier_kind(submission.reference, arguments.primitive, config, logger)
+    return submission
 
 
 def submission_tag(primitive: str, input_digest: str) -> str:
@@ -149,22 +156,26 @@ def submission_tag(primitive: str, input_digest: str) -> str:
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
-    backend_name = config.backend_name or arguments.backend_name
+    backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit {a_job(arguments.primitive)}, but the QiskitRuntimeConfig names no "
             "backend. Set its backend_name."
         )
     options = dict(arguments.options or {})
+    pubs = coerce_pubs(arguments.pubs, arguments.primitive)
+    implementation = config.primitive_implementation(arguments.primitive)
+    if (arguments.primitive, implementation) == ("sampler", "client_side"):
+        refuse_pubs_without_outcome(pubs)
     return JobRequest(
         primitive=arguments.primitive,
-        pubs=coerce_pubs(arguments.pubs, arguments.primitive),
+        pubs=pubs,
         backend_name=backend_name,
         shots=check_shots(arguments.shots),
         precision=check_precision(arguments.precision),
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(),
+        implementation=implementation,
         group=current_group(config),
     )
 

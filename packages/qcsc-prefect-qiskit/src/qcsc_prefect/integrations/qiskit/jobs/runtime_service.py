@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -21,11 +22,11 @@ from qcsc_prefect.core.errors import (
     ResultUnavailableError,
     SubmissionError,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
+from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
@@ -35,8 +36,9 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
+from qcsc_prefect.integrations.qiskit.jobs.reading_again import read_again
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
-from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
+from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
@@ -75,11 +77,14 @@ class AnswerLimits:
         question: For a question with a short answer.
         submission: For a submission, whose input may be large.
         result: For a result, which may be large.
+        again: For the last of several readings to begin of a result that did not come whole. A
+            fault that lasts longer is for the retries of a task, which leave minutes between them.
     """
 
     question: float = ANSWER_SECONDS
     submission: float = 900.0
     result: float = 3600.0
+    again: float = 60.0
 
 
 def runtime_job_service(found: ConfiguredInstance) -> RuntimeJobService:
@@ -257,8 +262,12 @@ class RuntimeJobService:
         return await self._asked.statuses(job_ids, seconds=self.limits.question)
 
     async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
-        """Read the result of a job that is done."""
-        native_job = await self._native_job(job_id)
+        """Read the result of a job that is done, again where it did not come whole."""
+        began = time.monotonic()
+        again = self.limits.again if seconds is None else min(seconds, self.limits.again)
+        native_job = await read_again(
+            lambda: self._native_job(job_id, job_is_done=True), seconds=again
+        )
         limit = self.limits.result
 
         async def download() -> str:
@@ -267,6 +276,7 @@ class RuntimeJobService:
                     lambda _: download_result(native_job),
                     doing="Fetching the result of the job",
                     job_id=job_id,
+                    job_is_done=True,
                     # What is handed out once would be lost with a download that is given up.
                     seconds=limit if seconds is None or native_job.private else min(seconds, limit),
                 )
@@ -276,17 +286,26 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-        else:
-            text = await download()
-        fetched = await run_blocking(decode_result, native_job, text)
-        if native_job.private:
+            fetched = await decode_within(seconds, native_job, text)
             self._private.add(job_id)
+        else:
+
+            async def read() -> FetchedResult:
+                text = await download()
+                left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+                return await decode_within(left, native_job, text)
+
+            fetched = await read_again(read, seconds=again)
         self._native_jobs.pop(job_id, None)
         return fetched
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function that may ask the service about a job, in one of its threads."""
         return await get_service_pool().call(self._config, lambda _: function())
+
+    def job_url(self, job_id: str) -> str | None:
+        """Return the platform's page of a job; None where the service is not the platform's."""
+        return known_job_url(job_id, self._config)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""
@@ -311,6 +330,7 @@ class RuntimeJobService:
         *,
         doing: str,
         job_id: str | None = None,
+        job_is_done: bool = False,
         seconds: float | None = None,
     ) -> T:
         return await ask_service(
@@ -318,6 +338,7 @@ class RuntimeJobService:
             question,
             doing=doing,
             job_id=job_id,
+            job_is_done=job_is_done,
             seconds=self.limits.question if seconds is None else seconds,
         )
 
@@ -325,11 +346,12 @@ class RuntimeJobService:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
         return connection
 
-    async def _native_job(self, job_id: str) -> RuntimeJobV2:
+    async def _native_job(self, job_id: str, *, job_is_done: bool = False) -> RuntimeJobV2:
         return await self._ask(
             lambda service: self._native_job_of(service, job_id),
             doing="Finding the job",
             job_id=job_id,
+            job_is_done=job_is_done,
         )
 
     def _native_job_of(self, service: QiskitRuntimeService, job_id: str) -> RuntimeJobV2:

@@ -55,6 +55,9 @@ class ServiceConfig(Protocol):
     def get_service(self) -> QiskitRuntimeService:
         """Create the native service; blocks."""
 
+    def own_get_backend(self) -> Callable[[], IBMBackend] | None:
+        """Return what makes the backend instead of the service, where there is such a thing."""
+
 
 @dataclass(eq=False)
 class _PooledService(MadeOnce["QiskitRuntimeService"]):
@@ -147,6 +150,14 @@ class ServicePool:
             # What the client was told while the fault lasted, it may have kept.
             self._forget(self.key(config), again)
         raise error
+
+    def made(self, config: ServiceConfig) -> QiskitRuntimeService | None:
+        """Return the service of a configuration where there is one already; waits for nothing."""
+        with self._lock:
+            pooled = self._services.get(self.key(config))
+        if pooled is None or not pooled.made.done() or pooled.made.exception() is not None:
+            return None
+        return pooled.made.result()
 
     async def call(
         self,
@@ -299,7 +310,15 @@ class ServicePool:
         return current
 
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
-        make_once(pooled, config.get_service, functools.partial(self._forget, key, pooled))
+        def make() -> QiskitRuntimeService:
+            # Imports the client, which takes seconds; in this thread it may.
+            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+
+            service = config.get_service()
+            sign_in_promptly(service)  # where a configuration makes its service by itself
+            return service
+
+        make_once(pooled, make, functools.partial(self._forget, key, pooled))
 
     def _forget(self, key: Hashable, pooled: _PooledService) -> None:
         with self._lock:
@@ -317,7 +336,12 @@ class ServicePool:
             else:
                 wanted = pooled.backends[name] = MadeOnce()
                 load = functools.partial(
-                    load_backend, service, name, pooled.lookup, again=known is not None
+                    load_backend,
+                    service,
+                    name,
+                    pooled.lookup,
+                    again=known is not None,
+                    own=config.own_get_backend(),
                 )
 
         def forget() -> None:
