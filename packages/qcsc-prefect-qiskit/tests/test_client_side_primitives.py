@@ -381,8 +381,8 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
             options=options,
             runtime_config=config_of(emulator, primitives="client_side"),
         )
-    assert caught.value.path == "options"
-    assert "client_side" in str(caught.value)
+    assert caught.value.path == f"options.{named}"
+    assert "the client-side sampler" in str(caught.value)
     assert emulator.count("submit") == 0
 
 
