@@ -23,8 +23,6 @@ from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
 
 if TYPE_CHECKING:
-    from prefect.types import DateTime
-
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger", "UnreadableIntent"]
@@ -82,7 +80,6 @@ class _Serializer(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     serializer: _Serializer
-    expiration: datetime | None = None
 
 
 class _StoredRecord(msgspec.Struct):
@@ -117,7 +114,7 @@ class SubmissionLedger:
             key: The submit key.
 
         Returns:
-            Its reference; None where there is none, it has expired, or it cannot be read.
+            Its reference; None where there is none, or it cannot be read.
         """
         content = await self.content(key)
         if content is None:
@@ -137,29 +134,25 @@ class SubmissionLedger:
             return None
         return cast("dict[str, object]", content) if isinstance(content, dict) else None
 
-    async def write_content(
-        self, key: str, content: dict[str, object], expires_at: datetime | None
-    ) -> None:
+    async def write_content(self, key: str, content: dict[str, object]) -> None:
         """Write a record; it is on storage when this returns.
+
+        A record says when its job was made, and never expires: each call has its own limit.
 
         Args:
             key: Key of the record.
             content: What JSON can hold.
-            expires_at: When the record stops being used; None for never.
         """
-        await self._write(key, content, expires_at)
+        await self._write(key, content)
 
-    async def write_record(
-        self, key: str, reference: JobReference, expires_at: datetime | None
-    ) -> None:
+    async def write_record(self, key: str, reference: JobReference) -> None:
         """Record a submitted job; it is on storage when this returns.
 
         Args:
             key: The submit key.
             reference: The job.
-            expires_at: When the record stops being used; None for never.
         """
-        await self._write(key, reference.to_dict(), expires_at)
+        await self._write(key, reference.to_dict())
 
     async def declare_intent(
         self, key: str, *, sent_again: bool = False, earlier: list[str] | None = None
@@ -212,9 +205,9 @@ class SubmissionLedger:
             sent_again=sent_again,
             earlier=earlier,
         )
-        await self._write(_intent_key(key), msgspec.to_builtins(intent), None)
+        await self._write(_intent_key(key), msgspec.to_builtins(intent))
 
-    async def _write(self, key: str, content: object, expiration: datetime | None) -> None:
+    async def _write(self, key: str, content: object) -> None:
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
         # In a thread: Prefect looks at every folder of that path, repeatedly.
@@ -222,8 +215,7 @@ class SubmissionLedger:
             store.create_result_record,
             content,
             key=key,
-            # Prefect's own type differs between Python versions; its model takes any datetime.
-            expiration=cast("DateTime | None", expiration),
+            expiration=None,
         )
         if self._storage.keeps_metadata_apart:
             await store.apersist_result_record(record)
@@ -255,7 +247,7 @@ class SubmissionLedger:
             raise StorageUnreadableError(
                 f"What is stored under the key {key} is damaged: {error}."
             ) from error
-        return None if _is_over(record.metadata.expiration) else result
+        return result
 
     async def _read_through_prefect(self, key: str) -> object | None:
         try:
@@ -271,14 +263,6 @@ class SubmissionLedger:
 
 def _unreadable(error: Exception) -> UnreadableIntent:
     return UnreadableIntent(outstanding=True, declared_at=datetime.now(UTC), reason=str(error))
-
-
-def _is_over(expiration: datetime | None) -> bool:
-    if expiration is None:
-        return False
-    if expiration.tzinfo is None:
-        expiration = expiration.replace(tzinfo=UTC)
-    return expiration <= datetime.now(UTC)
 
 
 def _intent_key(key: str) -> str:

@@ -146,6 +146,7 @@ class LocalJobService:
                 self._status(job.job_id).state,
                 job.created,
                 program=program_of(job.primitive, job.implementation),
+                tags=tuple(job.tags),
             )
             for job in self._store.jobs()
             if tag in job.tags and (created_after is None or job.created >= created_after)
