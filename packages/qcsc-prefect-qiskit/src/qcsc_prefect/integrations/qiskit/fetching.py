@@ -34,6 +34,7 @@ from qcsc_prefect.integrations.qiskit.presentation import (
     job_page_url,
     publish_job_artifacts,
 )
+from qcsc_prefect.integrations.qiskit.process_locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
@@ -244,19 +245,25 @@ def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
 async def _waited_for(
     arguments: FetchArguments, config: QiskitRuntimeConfig
 ) -> tuple[JobService, JobStatus]:
-    try:
-        service = await open_service_of_job(config, arguments.reference)
-        return service, await _wait(service, arguments, config)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await after_cancellation(
-                await open_service_of_job(config, arguments.reference),
-                str(arguments.reference.job_id),
-                run_logger(),
-                during="wait",
-                cancel_job=arguments.cancel_job_on_cancellation,
-            )
-        raise
+    job_id = str(arguments.reference.job_id)
+    with share_lock(f"waiting for {job_id}") as waiters:
+        try:
+            service = await open_service_of_job(config, arguments.reference)
+            return service, await _wait(service, arguments, config)
+        except asyncio.CancelledError:
+            cancel_job = arguments.cancel_job_on_cancellation
+            if cancel_job and not waiters.is_alone():
+                run_logger().warning("Job %s is not cancelled: somebody else waits for it", job_id)
+                cancel_job = False
+            with anyio.CancelScope(shield=True):
+                await after_cancellation(
+                    await open_service_of_job(config, arguments.reference),
+                    job_id,
+                    run_logger(),
+                    during="wait",
+                    cancel_job=cancel_job,
+                )
+            raise
 
 
 async def _wait(

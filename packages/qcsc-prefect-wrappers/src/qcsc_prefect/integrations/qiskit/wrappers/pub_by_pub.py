@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.presentation import JobOutput
+from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.pub_locations import (
     PubLocation,
@@ -18,6 +21,7 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     pub_keys,
     refuse_options_that_tie_pubs,
 )
+from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submitter
@@ -28,6 +32,7 @@ from qcsc_prefect.integrations.qiskit.submitting import (
     prepare_submission,
 )
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
+from qcsc_prefect.integrations.qiskit.wrappers.assembly import assemble
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
 
 if TYPE_CHECKING:
@@ -188,8 +193,9 @@ class PubByPubJob(QCSCPrimitiveJob):
         newest = max(references, key=lambda reference: reference.submitted_at or "")
         super().__init__(job_reference=newest.to_dict(), **arguments)
         self._locations = list(locations)
+        # The newest first: it is the handle's own.
         self._references: dict[str, JobReference] = {
-            str(reference.job_id): reference for reference in references
+            str(reference.job_id): reference for reference in (newest, *references)
         }
         self._own = {str(one.reference.job_id) for one in locations if one.is_own}
 
@@ -199,13 +205,16 @@ class PubByPubJob(QCSCPrimitiveJob):
         Returns:
             As `QCSCPrimitiveJob.output`; the native result holds one entry for each PUB asked for,
             and ``metadata["job_ids"]``, there and in the result itself, names the job of each.
+            ``metadata["jobs"]`` has the facts of each job; what the jobs do not have in common
+            stands only there, and seconds that add up are added up.
 
         Raises:
             JobError: As `QCSCPrimitiveJob.output` does.
         """
         if self._output is None:
             outputs = await asyncio.gather(*(self._fetch(job_id) for job_id in self._references))
-            self._output = self._assembled(dict(zip(self._references, outputs, strict=True)))
+            by_id = dict(zip(self._references, outputs, strict=True))
+            self._output = assemble(self._locations, by_id, await run_blocking(self._circuits))
         return self._output
 
     async def _fetch(self, job_id: str) -> dict[str, Any]:
@@ -241,21 +250,9 @@ class PubByPubJob(QCSCPrimitiveJob):
             return self._artifact_key
         return f"{self._artifact_key}-{job_id}"
 
-    def _assembled(self, outputs: Mapping[str, dict[str, Any]]) -> JobOutput:
-        from qiskit.primitives import PrimitiveResult
-
-        job_ids = [str(location.reference.job_id) for location in self._locations]
-        newest = outputs[str(self.job_id())]
-        pub_results = [
-            outputs[job_id]["result"][location.index]
-            for job_id, location in zip(job_ids, self._locations, strict=True)
-        ]
-        result = PrimitiveResult(
-            pub_results, metadata={**newest["result"].metadata, "job_ids": job_ids}
-        )
-        metadata = {**newest["metadata"], "job_ids": job_ids, "pubs": []}
-        for job_id, location in zip(job_ids, self._locations, strict=True):
-            pubs = outputs[job_id]["metadata"].get("pubs", [])
-            known = pubs[location.index] if location.index < len(pubs) else {}
-            metadata["pubs"].append({**known, "job_id": job_id})
-        return JobOutput({**newest, "result": result, "metadata": metadata})
+    def _circuits(self) -> list[dict[str, object]]:
+        """What is known of the circuit of each PUB; also where its job ran others besides."""
+        if self._pubs is None:
+            return [{} for _ in self._locations]
+        described = describe_pubs(self._pubs, None, deadline=time.monotonic() + CIRCUITS_SECONDS)
+        return [msgspec.to_builtins(pub) for pub in described or []]
