@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import os
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +13,7 @@ from prefect import flow
 from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult
 
-from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.errors import ConfigurationError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import (
     QCSCEstimatorV2,
     QCSCPrimitiveJob,
@@ -176,37 +173,14 @@ async def test_a_job_that_somebody_waits_for_is_not_cancelled(
 
 
 @pytest.mark.parametrize("longer", [True, False], ids=["a longer list", "another list"])
-async def test_a_crash_after_the_answer_is_paid_once(
-    prefect_home: Path, service, config, tmp_path: Path, longer
+async def test_pubs_of_a_lost_answer_are_paid_once(
+    prefect_home: Path, service, config, longer: bool
 ):
-    worker = """
-import asyncio, json, os, signal, sys
-from qiskit import QuantumCircuit
-from test_pub_granularity import basis_state, sample
-from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
-
-config = QiskitRuntimeConfig(**json.loads(sys.argv[1]), primitives="classic")
-asyncio.run(sample(config, [basis_state("00"), basis_state("01")], visibility_delay=1))
-"""
-    service.set_schedule(queued_seconds=math.inf)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        worker,
-        json.dumps(service.runtime_config_fields()),
-        cwd=Path(__file__).parent,
-        env={
-            **os.environ,
-            "PREFECT_HOME": str(prefect_home),
-            "PREFECT_LOCAL_STORAGE_PATH": str(prefect_home / "storage"),
-        },
-    )
-    while not service.jobs:  # killed before anything is written of the answer, or just after
-        await asyncio.sleep(0.001)
-    process.kill()
-    await process.wait()
-    service.release_jobs()
+    service.faults.hide_new_jobs(3600)
+    service.faults.close("submit", when="after")
+    with pytest.raises(SubmissionUncertainError):
+        await sample(config, [basis_state("00"), basis_state("01")], visibility_delay=0)
+    service.faults.hide_new_jobs(0)
     wanted = ["00", "01", "10"] if longer else ["10", "01"]
     _, output = await sample(config, [basis_state(bits) for bits in wanted], visibility_delay=1)
     assert likeliest(output["result"]) == wanted

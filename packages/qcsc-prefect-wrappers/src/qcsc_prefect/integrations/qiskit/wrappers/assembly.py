@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["assemble"]
 
+#: Facts that one job has, and several have none of, also where they are equal by chance.
+_OF_ONE_JOB = frozenset({"job_id", "created", "started", "completed", "queue_seconds"})
+
 #: Facts of a job that add up, for the jobs as a whole.
 _SUMS = ("qpu_seconds", "charged_seconds", "work_seconds")
 
@@ -56,6 +59,8 @@ def assemble(
         for job_id, output in outputs.items()
     }
     metadata = _in_common(list(facts.values()))
+    if len(facts) > 1:
+        metadata = {name: fact for name, fact in metadata.items() if name not in _OF_ONE_JOB}
     for name in _SUMS:
         if all(name in each for each in facts.values()):
             metadata[name] = sum(each[name] for each in facts.values())
