@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
     from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-    from qcsc_prefect.integrations.qiskit.submitting import PreparedSubmission
+    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 
 __all__ = [
     "PubKey",
@@ -263,20 +263,22 @@ class PubLocations:
                 return PubLocation(reference, submission.index, is_own=False)
         return None
 
-    async def expect(self, keys: Sequence[str], prepared: PreparedSubmission) -> None:
+    async def expect(
+        self, keys: Sequence[str], identity: SubmissionIdentity, tags: Sequence[str]
+    ) -> None:
         """Record that a job which is about to be sent will run the PUBs of these keys.
 
         Args:
             keys: Keys of the job's PUBs, in their order.
-            prepared: The submission.
+            identity: The names under which the submission is remembered.
+            tags: All tags of the job.
         """
-        identity = prepared.identity
         for index, key in enumerate(keys):
             earlier = [known for known in await self._stored(key) if known.key != identity.key]
             submission = PubSubmission(
                 key=identity.key,
                 tag=identity.tag,
-                tags=list(prepared.request.tags),
+                tags=list(tags),
                 input_digest=identity.input_digest,
                 index=index,
             )

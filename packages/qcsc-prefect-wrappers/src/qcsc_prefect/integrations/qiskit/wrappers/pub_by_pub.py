@@ -171,7 +171,8 @@ async def locate_pubs(
             new = [coerced[place] for place in missing]
             namespace = copies_namespace(cache.cache_namespace, [keys[place] for place in missing])
             prepared = await prepare(new, namespace)
-            await locations.expect([str(keys[place]) for place in missing], prepared)
+            names = [str(keys[place]) for place in missing]
+            await locations.expect(names, prepared.identity, prepared.request.tags)
             reference = parse_job_reference(await submit(new, namespace))
             for index, place in enumerate(missing):
                 found[place] = PubLocation(reference, index, is_own=True)
