@@ -11,6 +11,7 @@ from qcsc_prefect.integrations.qiskit.account_identity import account_identity
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -18,8 +19,9 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
@@ -93,8 +95,10 @@ class PreparedSubmission:
         request: The job; its tags hold those of the identity.
         identity: The names under which the submission is remembered.
         service: Where to.
+        config: The configuration of the call.
     """
 
+    config: QiskitRuntimeConfig
     request: JobRequest
     identity: SubmissionIdentity
     service: JobService
@@ -111,6 +115,7 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
         ConfigurationError: If the configuration cannot be used.
         InputError: If a PUB, an option or a tag is refused.
     """
+    arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
@@ -118,7 +123,7 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = replace(request, tags=(*request.tags, *identity.tags), input_tag=identity.tag)
     _refuse_bad_tags(request.tags)
-    return PreparedSubmission(request, identity, service)
+    return PreparedSubmission(config, request, identity, service)
 
 
 async def submit_job(
@@ -153,12 +158,18 @@ async def submit_job(
             runtime_block_name=arguments.runtime_block_name,
             cancel_job_on_cancellation=cancel_job_on_cancellation,
         )
-        return await submitter.submit_once(
+        submission = await submitter.submit_once(
             prepared.request,
             prepared.identity,
             SubmissionLedger.current(logger),
             refresh=refresh_requested(),
         )
+        if submission.reused:
+            tell_of_an_earlier_kind(
+                submission.reference, arguments.primitive, prepared.config, logger
+            )
+        return submission
+    arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     _refuse_bad_tags(request.tags)
@@ -196,7 +207,7 @@ def submission_tag(primitive: str, input_digest: str, settings: str) -> str:
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
-    backend_name = config.backend_name or arguments.backend_name
+    backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
@@ -211,7 +222,7 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(),
+        implementation=config.primitive_implementation(arguments.primitive),
         group=current_group(config),
     )
 

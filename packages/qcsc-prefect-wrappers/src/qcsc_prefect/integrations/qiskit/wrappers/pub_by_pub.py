@@ -12,6 +12,7 @@ import msgspec
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.pub_locations import (
@@ -23,7 +24,7 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
 )
 from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submitting import (
@@ -96,7 +97,7 @@ async def locate_pubs(
         The native PUBs and their locations, in the order of the call.
     """
     config = await resolve_config(**runtime)
-    backend_name = config.backend_name or backend_name
+    backend_name = backend_name_of(config, backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
@@ -160,6 +161,8 @@ async def locate_pubs(
         found: list[PubLocation | None] = [None] * len(keys)
         if not refresh_requested():
             found = [await locations.find(str(key), place) for place, key in enumerate(keys)]
+        for known in filter(None, found):
+            tell_of_an_earlier_kind(known.reference, primitive, config, logger)
         missing = [place for place, location in enumerate(found) if location is None]
         logger.info(
             "%d of %d PUBs were run before; %s",
