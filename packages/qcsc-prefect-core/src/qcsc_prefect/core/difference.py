@@ -196,6 +196,8 @@ def _text(value: object) -> str:
         return _text(value.item())
     if is_numpy_array(value):
         return f"an array of {value.dtype} and shape {value.shape}"
+    if isinstance(value, int) and value.bit_length() > _LONGEST_TEXT:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         text = repr(value)
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

@@ -13,6 +13,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
     qiskit_sampler_submit_cache_key,
 )
+from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -151,9 +152,11 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
             "backend. Set its backend_name."
         )
     options = dict(arguments.options or {})
+    pubs = coerce_pubs(arguments.pubs, arguments.primitive)
+    refuse_unsendable_metadata(pubs, config.primitive_implementation())
     return JobRequest(
         primitive=arguments.primitive,
-        pubs=coerce_pubs(arguments.pubs, arguments.primitive),
+        pubs=pubs,
         backend_name=backend_name,
         shots=arguments.shots,
         precision=arguments.precision,
