@@ -58,7 +58,7 @@ def refuse_unsendable_metadata(
                 )
 
 
-class _WholeEncoder(RuntimeEncoder):  # type: ignore[misc] - the client has no types
+class _WholeEncoder(RuntimeEncoder):  # type: ignore[misc]
     def default(self, obj: object) -> object:
         """Return what the client would write; it writes null for a function."""
         written = super().default(obj)

@@ -162,7 +162,7 @@ def _describe_instruction(
 identity_registry.register(
     CircuitForm,
     tag="qiskit.circuit",
-    version=1,
+    version=2,
     encode=_encode_circuit,
     describe=_describe_circuit,
 )

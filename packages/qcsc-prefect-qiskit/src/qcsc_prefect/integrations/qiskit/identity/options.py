@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -70,10 +71,10 @@ def _fields_of(section: object) -> dict[str, object]:
             for name, value in values.items()
             if name in section.model_fields_set or _is_section(value)
         }
-    assert is_dataclass(section)  # noqa: S101 - of the two kinds of sections
-    names = [field.name for field in fields(section) if not field.name.startswith("_")]
+    kind: type[Any] = type(section)
+    names = [field.name for field in fields(kind) if not field.name.startswith("_")]
     # It does not keep what was set, so what a new one holds counts as not set.
-    new = type(section)()
+    new = kind()
     pairs = {name: (getattr(section, name), getattr(new, name)) for name in names}
     return {
         name: value
