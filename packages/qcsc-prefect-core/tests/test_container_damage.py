@@ -11,6 +11,7 @@ import hashlib
 import os
 import struct
 import sys
+import tracemalloc
 import zlib
 import zoneinfo
 
@@ -21,8 +22,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qcsc_prefect.core.container import FORMAT_VERSION, decode_container, encode_container
+from qcsc_prefect.core.container_nodes import has_more_nodes
 from qcsc_prefect.core.container_registry import value_type_named
-from qcsc_prefect.core.errors import DamagedRecordError, FormatVersionError, RecordError
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    DamagedRecordError,
+    FormatVersionError,
+    RecordError,
+)
 
 EXAMPLES = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "300"))
 PREAMBLE = struct.Struct("<8sHHIQ")
@@ -262,3 +269,91 @@ def test_a_piece_that_grows_is_refused_before_it_has_grown():
     head = {"codec": "zlib", "piece_size": 1 << 20, "buffers": [[1000, [len(bomb)]]]}
     with pytest.raises(DamagedRecordError, match="another size"):
         decode_container(sealed(msgspec.msgpack.encode(head), bomb))
+
+
+def head_of(*tables: tuple[int, list[int]], piece_size: int = 1 << 20) -> bytes:
+    return msgspec.msgpack.encode(
+        {"codec": "zlib", "piece_size": piece_size, "buffers": tables, "about": {}}
+    )
+
+
+def array_of(size: int, *buffers: int) -> list[object]:
+    return [
+        "l",
+        *(["x", ["numpy/ndarray"], "|u1", ["l", size], ["l", 0], ["@", n]] for n in buffers),
+    ]
+
+
+def bombs(limit: int) -> dict[str, bytes]:
+    """Small files that would take twice the limit and more."""
+    piece = zlib.compress(bytes(1 << 20), 9)
+    twice = 2 * limit
+    once = msgspec.msgpack.encode(array_of(twice, 1))
+    often = msgspec.msgpack.encode(array_of(limit // 16, *[1] * 32))
+    lists = b"\xdd" + (twice // 64).to_bytes(4, "big") + b"\x90" * (twice // 64)
+    packed = zlib.compress(lists, 9)
+    large = (twice, [len(piece)] * (twice >> 20))
+    small = (limit // 16, [len(piece)] * (limit >> 24))
+    return {
+        "a large buffer": sealed(
+            head_of((len(once), [len(once)]), large), once + piece * len(large[1])
+        ),
+        "a buffer named often": sealed(
+            head_of((len(often), [len(often)]), small), often + piece * len(small[1])
+        ),
+        "a size below zero beside a large one": sealed(
+            head_of((len(once), [len(once)]), large, (-twice, [])), once + piece * len(large[1])
+        ),
+        "a structure of empty lists": sealed(
+            head_of((len(lists), [len(packed)]), piece_size=1 << 24), packed
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(bombs(1 << 26)))
+def test_a_container_that_would_take_more_than_the_limit_is_refused_before(monkeypatch, name):
+    limit = 1 << 26
+    monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", str(limit))
+    bomb = bombs(limit)[name]
+    assert len(bomb) < limit >> 8
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordError):
+            decode_container(bomb)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < limit
+
+
+def test_a_container_says_what_limit_it_needs(monkeypatch):
+    whole = encode_container(np.zeros(1 << 16)).to_bytes()
+    monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", str(1 << 19))
+    with pytest.raises(RecordError, match=r"524\d+ bytes.*QCSC_PREFECT_MAX_RECORD_BYTES"):
+        decode_container(whole)
+    monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", str(1 << 20))
+    assert decode_container(whole).shape == (1 << 16,)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e9", "x", "\u0663", "9" * 19])
+def test_a_limit_of_containers_that_is_no_number_is_refused(monkeypatch, text):
+    whole = stored()
+    monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", text)
+    with pytest.raises(ConfigurationError, match="QCSC_PREFECT_MAX_RECORD_BYTES"):
+        decode_container(whole)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(msgpack_values)
+def test_the_values_of_a_container_are_counted(value):
+    def count(item: object) -> int:
+        if isinstance(item, list):
+            return 1 + sum(map(count, item))
+        if isinstance(item, dict):
+            return 1 + sum(count(key) + count(entry) for key, entry in item.items())
+        return 1
+
+    packed = msgspec.msgpack.encode(value)
+    values = count(value)
+    assert not has_more_nodes(packed, values)
+    assert has_more_nodes(packed, values - 1)

@@ -14,7 +14,7 @@ from qcsc_prefect.core.metadata import METADATA_SCHEMA_VERSION, JobMetadata, Pub
 
 #: A record of schema version 1 as it lies in storage. It is never changed.
 STORED_IN_VERSION_1 = """{
-  "primitive": "sampler", "schema_version": 1, "resource": "ring_1",
+  "primitive": "sampler", "schema_version": 1, "program_type": "executor", "resource": "ring_1",
   "input_digest": "qiskit-sampler-input-00", "job_id": "d1c0", "job_url": "https://x.test/d1c0",
   "session_id": "s1", "instance": "crn:1", "tags": ["a", "b"],
   "created": "2026-01-05T10:00:00Z", "started": "2026-01-05T10:01:00Z",

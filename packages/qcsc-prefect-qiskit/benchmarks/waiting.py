@@ -9,7 +9,7 @@ Seconds are the least of the repetitions, since the machine may be busy; request
 the stall is the longest of all. Python's garbage collector stops every thread for a while that
 depends on all that was imported, 0.2 to 0.3 s, so the stall is told with it, and in a program that
 calls ``gc.freeze()`` after its imports, as the documentation advises. Each is measured with the
-client's classic primitives and with its client-side ones, which the tasks use by default and which
+client's classic primitives, which the tasks use by default, and with its client-side ones, which
 send a request more for each job.
 """
 
@@ -54,10 +54,13 @@ from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Primitives = Literal["classic", "auto"]
+Primitives = Literal["classic", "client_side"]
 #: What the bare code uses where the tasks' configuration says ``primitives=...``.
-BARE_SAMPLERS: dict[Primitives, type] = {"classic": SamplerV2, "auto": Sampler}
-TITLES: dict[Primitives, str] = {"classic": "classic primitives", "auto": "client-side primitives"}
+BARE_SAMPLERS: dict[Primitives, type] = {"classic": SamplerV2, "client_side": Sampler}
+TITLES: dict[Primitives, str] = {
+    "classic": "classic primitives",
+    "client_side": "client-side primitives",
+}
 
 JOBS = 20
 WAITING_JOBS = 200

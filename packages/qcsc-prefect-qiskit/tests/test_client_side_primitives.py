@@ -66,21 +66,80 @@ def config_of(emulator: EmulatedService, **fields: object) -> QiskitRuntimeConfi
     return QiskitRuntimeConfig(**emulator.runtime_config_fields(), **fields)
 
 
-def test_auto_is_what_the_installed_client_recommends():
-    recommended = "client_side" if HAS_CLIENT_SIDE else "classic"
-    assert choose_primitives("auto", channel="ibm_quantum_platform") == recommended
-    assert choose_primitives("auto", channel=None) == recommended
-    assert choose_primitives("auto", channel="local") == "classic"
-    assert choose_primitives("classic", channel=None) == "classic"
+def names_of_the_next_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the client's own names to its client-side primitives, as its release notes announce."""
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+    from qiskit_ibm_runtime.executor_sampler import Sampler
+
+    monkeypatch.setattr("qiskit_ibm_runtime.SamplerV2", Sampler)
+    monkeypatch.setattr("qiskit_ibm_runtime.EstimatorV2", Estimator)
+
+
+@pytest.mark.parametrize("primitive", ["sampler", "estimator"])
+def test_auto_is_what_the_clients_own_names_are(primitive: str):
+    # So it is up to 0.51, which has both; a client that moves its names fails here, and then
+    # docs/how-to/primitives.md has to say so.
+    assert choose_primitives("auto", primitive, channel="ibm_quantum_platform") == "classic"
+    assert choose_primitives("auto", primitive, channel=None) == "classic"
+    assert choose_primitives("auto", primitive, channel="local") == "classic"
+    assert choose_primitives("classic", primitive, channel=None) == "classic"
+
+
+@needs_client_side
+@pytest.mark.parametrize("primitive", ["sampler", "estimator"])
+def test_auto_moves_with_the_clients_names(monkeypatch: pytest.MonkeyPatch, primitive: str):
+    names_of_the_next_client(monkeypatch)
+    assert choose_primitives("auto", primitive, channel=None) == "client_side"
+    assert choose_primitives("auto", primitive, channel="local") == "classic"
+    assert choose_primitives("classic", primitive, channel=None) == "classic"
+
+
+@needs_client_side
+async def test_it_is_said_once_that_earlier_jobs_are_of_the_other_kind(
+    prefect_home: Path,
+    emulator: EmulatedService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    config = config_of(emulator)
+
+    @flow
+    async def two_inputs() -> list[dict]:
+        return [
+            await submit_sampler_job_task(
+                [isa_bell()], shots=shots, runtime_config=config, cache_submit=True
+            )
+            for shots in (100, 200)
+        ]
+
+    earlier = await two_inputs()
+    assert "with the client's classic primitives" in caplog.text
+    assert "since then the client's own name" not in caplog.text
+    names_of_the_next_client(monkeypatch)
+    caplog.clear()
+    assert await two_inputs() == earlier
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "since then the client's own name" in record.getMessage()
+    ]
+    assert len(told) == 1
+    assert f"Job {earlier[0]['job_id']} is reused, and was run by the client's classic" in told[0]
+    fresh = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
+    assert fresh["program_type"] == "executor"
+    assert [job.program for job in emulator.jobs] == ["sampler", "sampler", "executor"]
 
 
 @pytest.mark.skipif(HAS_CLIENT_SIDE, reason="the installed client has them")
 def test_an_older_client_says_what_it_lacks():
     with pytest.raises(QiskitRuntimeConfigError, match=r"needs qiskit-ibm-runtime 0\.50"):
-        choose_primitives("client_side", channel=None)
+        choose_primitives("client_side", "sampler", channel=None)
 
 
-@pytest.mark.parametrize("primitives", ["auto", "classic"])
+@pytest.mark.parametrize(
+    "primitives",
+    ["auto", "classic", pytest.param("client_side", marks=needs_client_side)],
+)
 async def test_both_run_on_the_service(
     prefect_home: Path, emulator: EmulatedService, primitives: str
 ):
@@ -94,11 +153,14 @@ async def test_both_run_on_the_service(
             precision=0.02,
             runtime_config=config,
         )
-    client_side = primitives == "auto" and HAS_CLIENT_SIDE
+    client_side = primitives == "client_side"
     expected = ["executor", "executor"] if client_side else ["sampler", "estimator"]
     assert [job.program for job in emulator.jobs] == expected
     outputs = (sampled, estimated)
     assert [output["job_reference"]["program_type"] for output in outputs] == expected
+    assert [output["metadata"]["program_type"] for output in outputs] == expected
+    bare = await fetch_qiskit_job_result_task(job_id=sampled["job_id"], runtime_config=config)
+    assert bare["metadata"]["program_type"] == expected[0]
     assert [output["metadata"]["primitive"] for output in outputs] == ["sampler", "estimator"]
     assert [output["primitive"] for output in outputs] == ["sampler", "estimator"]
     counts = sampled["result"][0].data.meas.get_counts()
@@ -192,7 +254,7 @@ async def test_a_killed_record_is_found_again_by_its_tag(
 ):
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    config = config_of(emulator)
+    config = config_of(emulator, primitives="client_side")
     first = await submit_sampler_job_task([isa_bell()], runtime_config=config, cache_submit=True)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "another-machine"}):
         again = await submit_sampler_job_task(
@@ -237,7 +299,9 @@ async def test_circuits_of_another_device_are_refused_before_anything_is_sent(
     circuit.h(0)
     circuit.measure_all()
     with pytest.raises(InputError, match="instruction h") as caught:
-        await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config_of(emulator))
+        await submit_sampler_job_task(
+            [isa_bell(), circuit], runtime_config=config_of(emulator, primitives="client_side")
+        )
     assert caught.value.path == "pubs[1].circuit"
     assert emulator.count("submit") == 0
 
@@ -256,7 +320,9 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
 ):
     with pytest.raises(InputError, match=named) as caught:
         await submit_sampler_job_task(
-            [isa_bell()], options=options, runtime_config=config_of(emulator)
+            [isa_bell()],
+            options=options,
+            runtime_config=config_of(emulator, primitives="client_side"),
         )
     assert caught.value.path == "options"
     assert "client_side" in str(caught.value)
@@ -268,7 +334,7 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
 async def test_what_they_return_survives_a_record(
     prefect_home: Path, emulator: EmulatedService, primitive: str
 ):
-    config = config_of(emulator)
+    config = config_of(emulator, primitives="client_side")
 
     @flow
     async def fetches_twice() -> list[PrimitiveResult]:
@@ -307,7 +373,9 @@ async def test_wide_devices_can_be_emulated(prefect_home: Path):
         service.client_environment(),
     ):
         output = await run_estimator_task(
-            [(circuit, observable)], precision=0.1, runtime_config=config_of(service)
+            [(circuit, observable)],
+            precision=0.1,
+            runtime_config=config_of(service, primitives="client_side"),
         )
     assert output["result"][0].data.evs == pytest.approx(-1, abs=0.01)
 

@@ -82,10 +82,9 @@ async def test_the_whole_path(
         return [sampler, estimator], outputs
 
     references, (sampled, estimated, kept) = await whole_path()
-    implementation = config.primitive_implementation()
     assert [job.id for job in emulator.jobs] == [reference["job_id"] for reference in references]
     assert [job.program for job in emulator.jobs] == [
-        program_of(name, implementation) for name in ("sampler", "estimator")
+        program_of(name, config.primitive_implementation(name)) for name in ("sampler", "estimator")
     ]
     counts = sampled["result"][0].data.meas.get_counts()
     assert sum(counts.values()) == 100

@@ -56,7 +56,7 @@ def config_of(emulator: EmulatedService, mode: str, **fields: object) -> QiskitR
     return QiskitRuntimeConfig(**emulator.runtime_config_fields(), mode=mode, **fields)
 
 
-@pytest.mark.parametrize("primitives", ["classic", "auto"])
+@pytest.mark.parametrize("primitives", ["classic", "client_side"])
 @pytest.mark.parametrize(("mode", "word"), [("batch", "batch"), ("session", "dedicated")])
 async def test_the_jobs_of_a_flow_run_share_one(
     prefect_home: Path, emulator: EmulatedService, mode: str, word: str, primitives: str

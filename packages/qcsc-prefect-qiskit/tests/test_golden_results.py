@@ -117,9 +117,9 @@ def test_a_golden_archive_is_loaded():
 
 
 async def test_a_golden_record_is_read(tmp_path):
-    shutil.copy(RECORD, tmp_path / "key")
-    assert_golden((await aread_result_record(store_over(tmp_path), "key")).output)
-    assert_golden((await store_over(tmp_path).aread("key")).result)
+    shutil.copy(RECORD, tmp_path)
+    assert_golden((await aread_result_record(store_over(tmp_path), RECORD.name)).output)
+    assert_golden((await store_over(tmp_path).aread(RECORD.name)).result)
 
 
 if __name__ == "__main__":

@@ -118,15 +118,12 @@ async def test_a_job_that_came_late_is_known_before_the_search_shows_it(
     assert len(emulated.jobs) == 2
 
 
-@pytest.mark.parametrize("primitives", ["classic", "auto"])
+@pytest.mark.parametrize("primitives", ["classic", "client_side"])
 @pytest.mark.parametrize("endpoint", ["usage", "status"])
 async def test_what_hangs_before_it_is_sent_is_never_sent(
     prefect_home: Path, emulated, found, endpoint: str, primitives: str
 ):
-    implementation = found.config.model_copy(
-        update={"primitives": primitives}
-    ).primitive_implementation()
-    this = replace(request(), implementation=implementation)
+    this = replace(request(), implementation=primitives)
     service = RuntimeJobService(found, AnswerLimits(submission=0.7))
     await warm(service)
     emulated.faults.delay(2.0, endpoint, times=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +22,9 @@ from qiskit import QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 
 from qcsc_prefect.core.errors import (
+    ConfigurationError,
     InputError,
     JobCancelledError,
-    JobError,
     JobFailedError,
     JobNotFoundError,
     JobWaitTimeoutError,
@@ -257,15 +259,162 @@ async def test_a_damaged_file_of_one_job_ends_no_wait_for_another(tmp_path: Path
     service = LocalJobService(store)
     damaged, whole = [await service.submit(request(ghz(), shots=4)) for _ in range(2)]
     await final_state(service, damaged.job_id)
-    (tmp_path / "jobs" / damaged.job_id / "outcome.json").write_text("{}")
+    (tmp_path / "jobs" / damaged.job_id / "job.json").write_text("{}")
     waits = [
         wait_for_job(service, job.job_id, WaitLimits(), lambda _, __: None)
         for job in (damaged, whole)
     ]
-    error, status = await asyncio.gather(*waits, return_exceptions=True)
-    assert isinstance(error, JobError)
-    assert error.job_id == damaged.job_id
+    lost, status = await asyncio.gather(*waits)
+    assert lost.state is JobState.ERROR
+    assert "job.json is damaged" in str(lost.message)
     assert status.state is JobState.DONE
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    (path / "inner").mkdir(parents=True)
+
+
+def _other_shots(path: Path) -> None:
+    content = json.loads(path.read_text())
+    if isinstance(content, dict):
+        content = {**content, "shots": 900, "state": "CANCELLED"}
+    path.write_text(json.dumps([*content, content[0]] if isinstance(content, list) else content))
+
+
+DAMAGES = {
+    "removed": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": _truncate,
+    "another list": lambda path: path.write_text("[]"),
+    "changed": _other_shots,
+    "a pipe": _pipe,
+    "a folder": _folder,
+    "8 GiB that take no room": lambda path: os.truncate(path, 8 << 30),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+async def test_a_job_whose_outcome_or_result_is_damaged_runs_again(
+    tmp_path: Path, caplog, damage: str
+):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    job = await service.submit(request(ghz(), shots=16))
+    await final_state(service, job.job_id)
+    folder = tmp_path / "jobs" / job.job_id
+    for name in ("outcome.json", "result.json"):
+        DAMAGES[damage](folder / name)
+        with caplog.at_level(logging.WARNING):
+            # Another process, which knows nothing of the first run.
+            later = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+            state = await final_state(later, job.job_id)
+            if state is JobState.DONE:
+                fetched = await later.result(job.job_id)
+                assert fetched.result[0].data.meas.num_shots == 16
+        assert state is (JobState.ERROR if "8 GiB" in damage and "outcome" in name else state.DONE)
+        if "8 GiB" in damage:
+            (folder / name).unlink(missing_ok=True)
+        elif (damage, name) != ("removed", "outcome.json"):
+            assert f"Local job {job.job_id} is run again: {folder / name} is" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("job.json", damage) for damage in DAMAGES),
+        # An ended job of 8 GiB is the first that makes room for a new one.
+        *(("inputs.json", damage) for damage in DAMAGES if "8 GiB" not in damage),
+    ],
+)
+async def test_a_job_that_cannot_run_again_is_submitted_anew(
+    prefect_home: Path, caplog, name: str, damage: str
+):
+    first = await submit_sampler_job_task(
+        [ghz()], shots=16, runtime_config=CONFIG, cache_submit=True
+    )
+    await fetch_qiskit_job_result_task(job_reference=first, runtime_config=CONFIG)
+    folder = LocalJobStore.default().root / first["job_id"]
+    DAMAGES[damage](folder / name)
+    (folder / "outcome.json").unlink()
+    with pytest.raises(JobFailedError, match=name):
+        await fetch_qiskit_job_result_task(job_reference=first, runtime_config=CONFIG)
+    with caplog.at_level(logging.WARNING):
+        other = await submit_sampler_job_task(
+            [ghz(3)], shots=16, runtime_config=CONFIG, cache_submit=True
+        )
+        again = await submit_sampler_job_task(
+            [ghz()], shots=16, runtime_config=CONFIG, cache_submit=True
+        )
+    assert len({job["job_id"] for job in (first, other, again)}) == 3
+    assert f"Job {first['job_id']} is recorded for this input, but it ended as ERROR" in caplog.text
+    output = await fetch_qiskit_job_result_task(job_reference=again, runtime_config=CONFIG)
+    assert output["result"][0].data.meas.num_shots == 16
+
+
+async def test_a_file_of_another_job_is_not_taken(tmp_path: Path, caplog):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    one, two = [await service.submit(request(ghz(), shots=shots)) for shots in (16, 32)]
+    for job in (one, two):
+        await final_state(service, job.job_id)
+    for name in ("result.json", "outcome.json"):
+        shutil.copy(tmp_path / "jobs" / one.job_id / name, tmp_path / "jobs" / two.job_id / name)
+        with caplog.at_level(logging.WARNING):
+            assert await final_state(service, two.job_id) is JobState.DONE
+            fetched = await service.result(two.job_id)
+        assert fetched.result[0].data.meas.num_shots == 32
+        assert f"{two.job_id}/{name} is damaged" in caplog.text
+    shutil.copytree(
+        tmp_path / "jobs" / one.job_id, tmp_path / "jobs" / two.job_id, dirs_exist_ok=True
+    )
+    assert (await service.status(two.job_id)).state is JobState.ERROR
+
+
+async def test_what_is_no_job_stops_no_submission(tmp_path: Path, caplog):
+    root = tmp_path / "jobs"
+    root.mkdir()
+    (root / "local-00aa").touch()
+    (root / "local-00bb").mkdir()
+    (root / "local-00cc").symlink_to(root / "local-00cc")
+    (root / "local-not an id").mkdir()
+    (root / "local-00dd" / "job.json").mkdir(parents=True)
+    service = LocalJobService(LocalJobStore(root))
+    with caplog.at_level(logging.WARNING):
+        job = await service.submit(request(ghz(), shots=4, tags=("mine",)))
+        for _ in range(2):
+            listed = await service.jobs_with_tag("mine", None)
+            assert [found.job_id for found in listed] == [job.job_id]
+    assert caplog.text.count("local-00bb is passed over") == 1
+    assert caplog.text.count("local-00dd is passed over") == 1
+    await final_state(service, job.job_id)
+
+
+async def test_a_lock_that_is_none_is_an_error_of_its_job(tmp_path: Path):
+    service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
+    job = await service.submit(request(ghz(), shots=4))
+    await final_state(service, job.job_id)
+    folder = tmp_path / "jobs" / job.job_id
+    (folder / "outcome.json").unlink()
+    (folder / "run.lock").unlink()
+    (folder / "run.lock").mkdir()
+    status = await service.status(job.job_id)
+    assert status.state is JobState.ERROR
+    assert "run.lock" in str(status.message)
+
+
+async def test_a_size_that_is_no_number_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("QCSC_PREFECT_LOCAL_MAX_BYTES", "2 GB")
+    with pytest.raises(ConfigurationError, match="QCSC_PREFECT_LOCAL_MAX_BYTES is 2 GB"):
+        await LocalJobService(LocalJobStore(tmp_path / "jobs")).submit(request(ghz(), shots=4))
 
 
 async def test_jobs_are_found_by_their_tags(tmp_path: Path):

@@ -423,7 +423,24 @@ async def test_a_damaged_private_result_is_kept_as_it_came(prefect_home: Path, e
         with pytest.raises(ResultUnavailableError, match="came back damaged"):
             await fetch(config, reference)
     [kept] = [path for path in prefect_home.rglob("*") if "private" in path.name]
-    assert kept.read_text().startswith("{")
+    assert kept.read_text().partition("\n")[2].startswith("{")
+
+
+async def test_a_private_result_of_another_job_is_not_taken(
+    prefect_home: Path, emulated, config, caplog
+):
+    places = []
+    for state in (1, 2):
+        reference = await submit(config, state, options=PRIVATE)
+        await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
+        places += {path for path in prefect_home.rglob("*private*") if path not in places}
+    first, second = places
+    second.write_bytes(first.read_bytes())
+    with caplog.at_level(logging.WARNING), pytest.raises(ResultUnavailableError):
+        # The service hands it out once; what lies here is not it.
+        await fetch(config, reference)
+    assert f"result of the private job {reference['job_id']}" in caplog.text
+    assert "is not what was written there" in caplog.text
 
 
 async def test_a_job_is_returned_and_named_where_it_cannot_be_recorded(

@@ -22,6 +22,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DELAY = 1.0
@@ -368,7 +369,8 @@ async def test_an_intent_of_another_shape_is_heeded_and_called_so(
     lost = await lose_the_answer(emulated, config)
     [intent] = prefect_home.rglob("*-intent")
     record = json.loads(intent.read_text())
-    record["result"] = json.dumps({**json.loads(record["result"]), "declared_at": "at noon"})
+    content = unsealed_json(intent.name, record["result"])
+    record["result"] = json.dumps(sealed(intent.name, {**content, "declared_at": "at noon"}))
     intent.write_text(json.dumps(record))
     with caplog.at_level(logging.INFO):
         assert (await submit(config))["job_id"] == lost

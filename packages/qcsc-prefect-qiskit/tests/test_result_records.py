@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import shutil
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from prefect.results import ResultStore
 from prefect.serializers import PickleSerializer
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, SamplerPubResult
 
+from qcsc_prefect.core.container import read_about
 from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.results import (
     PrimitiveResultSerializer,
@@ -70,13 +73,45 @@ async def test_prefect_reads_what_we_wrote_and_we_what_prefect_wrote(tmp_path, s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "theirs"]
 
 
-async def test_our_record_is_prefects_byte_for_byte(tmp_path):
+def container_of(path: Path) -> bytes:
+    return b64decode(json.loads(path.read_bytes())["result"])
+
+
+async def test_our_record_is_prefects_but_for_the_key_in_the_container(tmp_path):
     store = local_store(tmp_path)
     expiration = datetime.now(UTC) + timedelta(days=1)
     await awrite_result_record(store, "key", output(), expiration)
-    ours = (tmp_path / "key").read_bytes()
+    ours, our_container = (tmp_path / "key").read_bytes(), container_of(tmp_path / "key")
     await store.awrite(output(), key="key", expiration=expiration)
-    assert (tmp_path / "key").read_bytes() == ours
+    theirs, their_container = (tmp_path / "key").read_bytes(), container_of(tmp_path / "key")
+    assert ours.partition(b',"result":')[:2] == theirs.partition(b',"result":')[:2]
+    assert read_about(our_container) == {**read_about(their_container), "key": "key"}
+
+
+@pytest.mark.parametrize("writer", ["ours", "Prefect"])
+async def test_a_record_in_the_place_of_another_is_a_miss(tmp_path, caplog, writer):
+    store = local_store(tmp_path)
+    for key, shots in (("one", 111), ("two", 222)):
+        if writer == "ours":
+            await awrite_result_record(store, key, output(shots))
+        else:
+            await store.awrite(output(shots), key=key)
+    shutil.copy(tmp_path / "one", tmp_path / "two")
+    with caplog.at_level(logging.WARNING):
+        assert await aread_result_record(store, "two") is None
+        assert (await aread_result_record(store, "one")).output["shots"] == 111
+    assert "The stored result under the key two is not used: It was written under the key" in (
+        caplog.text
+    )
+
+
+async def test_content_in_the_place_of_another_is_a_miss(tmp_path):
+    apart = LocalFileSystem(basepath=str(tmp_path / "metadata"))
+    store = local_store(tmp_path / "results", metadata_storage=apart)
+    for key, shots in (("one", 111), ("two", 222)):
+        await awrite_result_record(store, key, output(shots))
+    shutil.copy(tmp_path / "results" / "one", tmp_path / "results" / "two")
+    assert await aread_result_record(store, "two") is None
 
 
 @pytest.mark.parametrize("value", [None, {"job_id": "j1"}, [1, "a", (2.5, None)], "text"])

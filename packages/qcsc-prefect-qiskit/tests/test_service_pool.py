@@ -194,13 +194,76 @@ async def test_an_answer_that_the_client_stumbles_over_is_no_mistake_in_the_conf
     await pool.service(config)
 
 
-async def test_tokens_keep_configurations_apart(
-    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+@pytest.mark.parametrize("search", [True, False], ids=["instance search", "named instance"])
+async def test_a_wrong_token_is_told_at_once(
+    emulated: EmulatedService,
+    pool: ServicePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    search: bool,
 ) -> None:
-    other = QiskitRuntimeConfig(**{**emulated.runtime_config_fields(), "token": "another-key"})
-    assert other.identity() == config.identity()
-    assert await pool.service(other) is not await pool.service(config)
-    assert emulated.token not in repr(vars(pool))
+    fields = {**emulated.runtime_config_fields(), "token": "no-key-of-anybody"}
+    if search:
+        monkeypatch.delenv("QISKIT_FUNCTIONS_EXPERIMENTAL")
+        file = emulated.account_file(tmp_path / "accounts.json")
+        file.write_text(file.read_text().replace(emulated.token, fields["token"]))
+        fields = {"account_name": ACCOUNT_NAME, "filename": str(file)}
+    config = QiskitRuntimeConfig(**fields)
+    for ask in (pool.call(config, usage), pool.backend(config, BACKEND)):
+        # The client waits for a minute before it asks for a token again.
+        with pytest.raises(QiskitRuntimeConfigError, match="HTTP 400") as caught:
+            await asyncio.wait_for(ask, 40)
+        assert classify_qiskit_error(caught.value).answer is RetryAnswer.DO_NOT
+    assert emulated.count("usage") == 0
+
+
+@pytest.mark.filterwarnings("ignore:Unable to retrieve IBM Cloud access token")
+async def test_a_key_that_is_revoked_later_is_told_to_all_at_once(pool: ServicePool) -> None:
+    # The client takes a token for expired ten seconds before it is: it asks for one each time.
+    with (
+        EmulatedService(backends=[BACKEND], token_lifetime=8.0) as emulated,
+        emulated.client_environment(),
+    ):
+        config = QiskitRuntimeConfig(**emulated.runtime_config_fields())
+        await pool.call(config, usage)
+        emulated.faults.answer("token", status=400, times=None)
+        emulated.faults.answer("usage", status=401, times=None)
+        calls = [pool.call(config, usage) for _ in range(6)]
+        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 50)
+        for answer in answers:
+            assert isinstance(answer, QiskitRuntimeConfigError)
+            assert classify_qiskit_error(answer).answer is RetryAnswer.DO_NOT
+
+
+async def test_a_token_that_could_not_be_renewed_early_is_used_until_it_ends(
+    emulated: EmulatedService,
+    config: QiskitRuntimeConfig,
+    pool: ServicePool,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    service = await pool.service(config)
+    service._active_api_client._session.auth.tm.refresh_time = 0  # four fifths of its life are over
+    emulated.clear_requests()
+    emulated.faults.answer("token", status=400)
+    await pool.call(config, usage)
+    assert [record.status for record in emulated.requests] == [400, 200]
+    assert not [warning for warning in recwarn if "API Key" in str(warning.message)]
+
+
+async def test_tokens_keep_configurations_apart(pool: ServicePool) -> None:
+    shared = EmulatedInstance()
+    accounts = [EmulatedAccount(user_id=name, instances=(shared,)) for name in ("ann", "bob")]
+    with (
+        EmulatedService(backends=[BACKEND], accounts=accounts) as emulated,
+        emulated.client_environment(),
+    ):
+        config, other = (
+            QiskitRuntimeConfig(**{**emulated.runtime_config_fields(), "token": account.token})
+            for account in accounts
+        )
+        assert other.identity() == config.identity()
+        assert await pool.service(other) is not await pool.service(config)
+        assert not any(account.token in repr(vars(pool)) for account in accounts)
 
 
 @pytest.mark.parametrize(

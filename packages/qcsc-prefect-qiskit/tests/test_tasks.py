@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -299,7 +300,7 @@ async def test_the_results_record_is_reused_and_shown_as_cached(prefect_home: Pa
     assert states == ["Completed", "Completed", "Cached", "Cached"]
     # What is kept needs neither the job nor the service any more.
     job_folder = LocalJobStore.default().root / job_id
-    (job_folder / "result.json").unlink()
+    shutil.rmtree(job_folder)
     output = await fetch_qiskit_job_result_task(
         job_id=job_id, runtime_config=CONFIG, cache_result=True
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prefect import flow, task
 from qiskit import QuantumCircuit
+from qiskit_ibm_runtime import SamplerOptions
 
 from qcsc_prefect.core.errors import ConfigurationError, JobReferenceError
 from qcsc_prefect.integrations.qiskit import (
@@ -208,3 +209,27 @@ def test_the_public_path_is_the_documented_one():
     assert QCSCSamplerV2.__module__ == "qcsc_prefect.integrations.qiskit.wrappers"
     sampler = pickle.loads(pickle.dumps(QCSCSamplerV2(runtime_config=CONFIG)))
     assert isinstance(sampler, QCSCSamplerV2)
+
+
+async def test_a_facade_shows_what_it_was_made_from(prefect_home: Path) -> None:
+    config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
+    sampler = QCSCSamplerV2(runtime_config=config, options=SamplerOptions(default_shots=7))
+    assert sampler.runtime_config is config
+    assert sampler.runtime_block_name is None
+    assert sampler.backend_name == "fake_manila"
+    assert sampler.options == {"default_shots": 7}
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    submitted = await sampler.run([circuit])
+    rebuilt = QCSCPrimitiveJob(
+        job_reference=submitted.job_reference,
+        runtime_block_name=None,
+        runtime_config=config,
+        pubs=[],
+        artifact_key=None,
+        options=SamplerOptions(default_shots=7),
+        cache_result=False,
+        retry_fetch=False,
+    )
+    assert sum((await rebuilt.result())[0].data.meas.get_counts().values()) == 7
+    assert QCSCEstimatorV2(runtime_block_name="lab").runtime_block_name == "lab"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from .bounded_files import LIMIT_VARIABLE, record_limit, structure_limit
 from .container_codec import (
     MAX_PIECE_SIZE,
     PIECE_SIZE,
@@ -27,6 +28,7 @@ from .container_codec import (
     piece_decompressor,
     raw_pieces,
 )
+from .container_nodes import has_more_nodes
 from .container_tree import MissingTypes, StoredValue, TreeReader, TreeWriter
 from .errors import DamagedRecordError, FormatVersionError, RecordError, UnsupportedTypeError
 
@@ -183,7 +185,8 @@ def decode_container(
     Raises:
         DamagedRecordError: These are not the bytes that were written, or no container at all.
         FormatVersionError: A newer release wrote it.
-        RecordError: A type or the codec is not installed.
+        RecordError: A type or the codec is not installed, or the value would take more memory than
+            the environment variable ``QCSC_PREFECT_MAX_RECORD_BYTES`` allows.
 
     Example:
         >>> decode_container(encode_container((1, "a")).to_bytes())
@@ -207,7 +210,8 @@ def read_container(
     Raises:
         DamagedRecordError: These are not the bytes that were written, or no container at all.
         FormatVersionError: A newer release wrote it.
-        RecordError: A type or the codec is not installed.
+        RecordError: A type or the codec is not installed, or the value would take more memory than
+            the environment variable ``QCSC_PREFECT_MAX_RECORD_BYTES`` allows.
 
     Example:
         >>> read_container(encode_container(1, about={"vendor": "imaginary"}).to_bytes()).about
@@ -216,15 +220,13 @@ def read_container(
     view = memoryview(data).cast("B")
     head, body = _checked_head_and_body(view)
     buffers = _stored_buffers(head, body)
-    try:
-        tree = _decode_tree.decode(buffers[0].to_bytes())
-    except _DECODE_ERRORS as exc:
-        raise DamagedRecordError(f"The record's structure cannot be read: {exc}.") from exc
     reader = TreeReader(buffers, missing_types)
     try:
-        value = reader.value(tree)
+        value = reader.value(_tree(buffers[0].to_bytes()))
     except RecursionError as exc:
         raise RecordError("The record is nested too deep for the calls that led here.") from exc
+    except MemoryError as exc:
+        raise RecordError("The record takes more memory than this process can have.") from exc
     return DecodedContainer(value, head.about, tuple(dict.fromkeys(reader.missing)))
 
 
@@ -249,6 +251,23 @@ def read_about(data: bytes | bytearray | memoryview) -> dict[str, str]:
     return head.about
 
 
+def _tree(packed: bytes) -> object:
+    # A byte may be an empty list, which takes 64: counted before there is any.
+    if has_more_nodes(packed, structure_limit()):
+        raise _too_large(f"more than {structure_limit()} values")
+    try:
+        return _decode_tree.decode(packed)
+    except _DECODE_ERRORS as exc:
+        raise DamagedRecordError(f"The record's structure cannot be read: {exc}.") from exc
+
+
+def _too_large(what: str) -> RecordError:
+    return RecordError(
+        f"The record holds {what}, and is not expanded. If it is what was written, set a "
+        f"larger {LIMIT_VARIABLE}; it is {record_limit()} now."
+    )
+
+
 def _checked_head_and_body(view: memoryview) -> tuple[_Head, memoryview]:
     if view.nbytes < _HEAD_OFFSET or view[: len(MAGIC)].tobytes() != MAGIC:
         raise DamagedRecordError(
@@ -270,6 +289,8 @@ def _checked_head_and_body(view: memoryview) -> tuple[_Head, memoryview]:
         )
     if version < 1:
         raise DamagedRecordError("The record has no version of its format.")
+    if head_size > structure_limit():
+        raise _too_large(f"a head of {head_size} bytes")
     body_offset = _HEAD_OFFSET + head_size
     try:
         head = _decode_head.decode(view[_HEAD_OFFSET:body_offset])
@@ -282,6 +303,11 @@ def _stored_buffers(head: _Head, body: memoryview) -> list[StoredBuffer]:
     decompress = piece_decompressor(head.codec)
     if not 0 < head.piece_size <= MAX_PIECE_SIZE or not head.buffers:
         raise DamagedRecordError("The record's table of buffers makes no sense.")
+    raw_sizes = [table.raw_size for table in head.buffers]
+    if min(raw_sizes) < 0:
+        raise DamagedRecordError("The record's table of buffers makes no sense.")
+    if sum(raw_sizes) > record_limit():
+        raise _too_large(f"{sum(raw_sizes)} bytes")
     buffers: list[StoredBuffer] = []
     offset = 0
     for table in head.buffers:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from .bounded_files import file_limit, read_regular_file
 from .container import encode_container, read_about, read_container
 from .container_file import write_chunks_atomically
 from .errors import RecordError
@@ -91,7 +92,8 @@ def load_result(path: str | os.PathLike[str]) -> dict[str, object]:
         FileNotFoundError: There is no such file.
         DamagedRecordError: The file is not what was written, or no archive at all.
         FormatVersionError: A newer release wrote it.
-        RecordError: The file's codec is not installed.
+        RecordError: The file's codec is not installed, or its content would take more memory than
+            the environment variable ``QCSC_PREFECT_MAX_RECORD_BYTES`` allows.
 
     Example:
         >>> import tempfile
@@ -101,7 +103,7 @@ def load_result(path: str | os.PathLike[str]) -> dict[str, object]:
         >>> load_result(path)["angles"]
         (0.1, 0.2)
     """
-    decoded = read_container(Path(path).read_bytes(), missing_types="keep")
+    decoded = read_container(read_regular_file(Path(path), file_limit()), missing_types="keep")
     if not isinstance(decoded.value, dict):
         raise RecordError(
             f"{path} holds a {type(decoded.value).__name__} and no saved output; "
@@ -141,7 +143,7 @@ def describe_result(path: str | os.PathLike[str]) -> dict[str, str]:
         >>> 'saved' in describe_result(path)
         True
     """
-    return read_about(Path(path).read_bytes())
+    return read_about(read_regular_file(Path(path), file_limit()))
 
 
 def _producer() -> dict[str, str]:

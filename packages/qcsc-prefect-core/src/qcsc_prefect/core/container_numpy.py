@@ -129,6 +129,8 @@ def _build_array(parts: Sequence[object]) -> np.ndarray[Any, Any]:
     dtype = _dtype_of(form)
     if not _is_shape(shape) or not _is_shape(axes) or sorted(axes) != list(range(len(shape))):
         raise TypeError("an array is made of a dtype, a shape and an order of its axes")
+    if dtype.hasobject and dtype.kind not in "OT":
+        raise TypeError(f"there is no stored form for the dtype {dtype!r}")
     _refuse_wrong_count(dtype, math.prod(shape), elements)
     in_memory_order: np.ndarray[Any, Any] = np.ndarray([shape[axis] for axis in axes], dtype)
     array = in_memory_order.transpose([axes.index(axis) for axis in range(len(axes))])

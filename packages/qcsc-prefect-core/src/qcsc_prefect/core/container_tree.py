@@ -182,6 +182,7 @@ class TreeReader:
     def __init__(self, buffers: Sequence[StoredBuffer], missing_types: MissingTypes) -> None:
         self.missing: list[str] = []
         self._buffers = buffers
+        self._named: set[int] = set()
         self._keep_missing = missing_types == "keep"
         self._readers: dict[str, Callable[[list[object], int], object]] = {
             "l": self._list,
@@ -240,6 +241,10 @@ class TreeReader:
         """A part of a typed value: the only place where a buffer may stand."""
         match node:
             case ["@", int(index)] if 0 < index < len(self._buffers):
+                if index in self._named:
+                    # The memory that reading takes is counted by buffers, each of them once.
+                    raise DamagedRecordError(f"The record refers twice to its buffer {index}.")
+                self._named.add(index)
                 return self._buffers[index]
             case ["@", *_]:
                 raise DamagedRecordError("The record refers to a buffer that it does not have.")

@@ -74,6 +74,7 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         schema_version: Version of this schema, see :data:`METADATA_SCHEMA_VERSION`.
         primitive: What kind of job it was, for example ``sampler`` or ``estimator``.
+        program_type: The service's own name of the program that ran.
         resource: The machine or simulator that ran it.
         input_digest: Digest of what was submitted.
         job_id: The job's id at the service that ran it.
@@ -105,6 +106,7 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     primitive: str
     schema_version: int = METADATA_SCHEMA_VERSION
+    program_type: str | UnsetType = UNSET
     resource: str | UnsetType = UNSET
     input_digest: str | UnsetType = UNSET
     job_id: str | UnsetType = UNSET

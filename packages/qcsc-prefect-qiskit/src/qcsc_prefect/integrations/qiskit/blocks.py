@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
-from qcsc_prefect.core.retry import RetryAnswer, advise_retry
-from qcsc_prefect.integrations.qiskit.client_errors import (
-    QISKIT_RETRY_RULES,
-    stumbled_over_an_answer,
-)
+from qcsc_prefect.integrations.qiskit.config_failures import config_failure
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,
@@ -24,10 +20,20 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+
 __all__ = ["QiskitRuntimeConfig"]
+
+
+def _stripped(text: str) -> str:
+    if not (stripped := text.strip()):
+        raise ValueError("it is blank; leave it out, or say what it is")
+    return stripped
 
 
 class QiskitRuntimeConfig(Block):
@@ -43,6 +49,10 @@ class QiskitRuntimeConfig(Block):
     ``mode="batch"`` and ``mode="session"`` put the jobs of each flow run into one batch or session,
     which is closed when the run ends; see `qcsc_prefect.integrations.qiskit.execution_modes`. They
     do nothing on the channel ``local``.
+
+    A subclass may have a ``get_service`` or ``get_backend`` of its own, for example to choose the
+    least busy device: the tasks call them, in a thread. Jobs on this machine run in a process of
+    their own and do not.
 
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -80,7 +90,7 @@ class QiskitRuntimeConfig(Block):
     primitives: RequestedPrimitives = Field(
         default="auto",
         description="The client's 'classic' SamplerV2 and EstimatorV2, or its 'client_side' ones; "
-        "'auto' takes what the installed client recommends.",
+        "'auto' takes what these names of the installed client stand for.",
     )
     mode: Literal["job", "batch", "session"] = Field(
         default="job",
@@ -91,6 +101,35 @@ class QiskitRuntimeConfig(Block):
         default=None,
         description="Longest time that a batch or session stays open, in seconds or as '2h 30m'.",
     )
+
+    @field_validator(
+        "backend_name", "instance", "url", "account_name", "filename", "region", mode="before"
+    )
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return _stripped(value) if isinstance(value, str) else value
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _spelt(cls, value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return SecretStr(_stripped(text)) if isinstance(text, str) else value
+
+    @field_validator("plans_preference")
+    @classmethod
+    def _plans(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else [_stripped(plan) for plan in value]
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _living_channel(cls, value: object) -> object:
+        channel = _stripped(value) if isinstance(value, str) else value
+        if channel == "ibm_quantum":
+            raise ValueError(
+                "the channel 'ibm_quantum' was switched off by IBM; write 'ibm_quantum_platform', "
+                "with an API key and an instance of the new platform"
+            )
+        return channel
 
     def get_service(self) -> QiskitRuntimeService:
         """Create a native ``QiskitRuntimeService`` from the configured fields.
@@ -104,27 +143,15 @@ class QiskitRuntimeConfig(Block):
         Raises:
             QiskitRuntimeConfigError: If the service cannot be created.
         """
-        from qiskit_ibm_runtime import QiskitRuntimeService
-        from qiskit_ibm_runtime.exceptions import IBMError
-        from requests.exceptions import RequestException
-
         given = self._service_arguments()
         try:
-            return QiskitRuntimeService(**given)
-        except (
-            IBMError,
-            RequestException,
-            ValueError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            OSError,
-        ) as error:
-            # The client stumbles over answers that are not what it expects.
+            return self._made_service(given)
+        except Exception as error:  # noqa: BLE001 - the client lets out errors of any kind
             described = ", ".join(sorted(given)) or "nothing (saved account or environment)"
-            raise self._error(
-                f"Tried to create a QiskitRuntimeService from: {described}.", error
-            ) from self._harmless(error)
+            failure = config_failure(
+                f"Tried to create a QiskitRuntimeService from: {described}.", error, self.secrets()
+            )
+        raise failure
 
     def service_fingerprint(self, key: bytes) -> bytes:
         """Return what two configurations have in common if their services would be alike.
@@ -150,7 +177,9 @@ class QiskitRuntimeConfig(Block):
             >>> config.service_fingerprint(b"key") == other.service_fingerprint(b"key")
             False
         """
-        arguments = json.dumps(self._service_arguments(), sort_keys=True, default=repr)
+        # A class of somebody's own may make other services and backends of the same fields.
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        arguments = json.dumps([kind, self._service_arguments()], sort_keys=True, default=repr)
         return hmac.digest(key, arguments.encode(), "sha256")
 
     def get_backend(self) -> BackendV2:
@@ -165,6 +194,19 @@ class QiskitRuntimeConfig(Block):
         """
         return self.get_backend_from(self.get_service())
 
+    def own_get_backend(self) -> Callable[[], BackendV2] | None:
+        """Return `get_backend` where a subclass has its own, so that the tasks call it.
+
+        Returns:
+            The method, or None where it is this class's.
+
+        Example:
+            >>> QiskitRuntimeConfig().own_get_backend() is None
+            True
+        """
+        is_own = type(self).get_backend is not QiskitRuntimeConfig.get_backend
+        return self.get_backend if is_own else None
+
     def get_backend_from(self, service: QiskitRuntimeService) -> BackendV2:
         """Return the configured backend from a service that exists already.
 
@@ -178,9 +220,6 @@ class QiskitRuntimeConfig(Block):
             QiskitRuntimeConfigError: If the block names no backend, or the service does not give
                 it.
         """
-        from qiskit.exceptions import QiskitError
-        from requests.exceptions import RequestException
-
         if self.backend_name is None:
             raise QiskitRuntimeConfigError(
                 "The QiskitRuntimeConfig names no backend. Set backend_name, for example "
@@ -191,18 +230,15 @@ class QiskitRuntimeConfig(Block):
             warnings.filterwarnings("ignore", module="qiskit_ibm_runtime.fake_provider.backends")
         try:
             return service.backend(self.backend_name)
-        except ImportError as error:
-            raise QiskitRuntimeConfigError(
-                f"Backend {self.backend_name!r} needs qiskit-aer: "
-                "pip install 'qcsc-prefect-qiskit[aer]>=0.4'."
-            ) from error
-        except (QiskitError, RequestException, ValueError) as error:
-            raise self._error(
-                f"Tried to get backend {self.backend_name!r} from the service.", error
-            ) from self._harmless(error)
+        except Exception as error:  # noqa: BLE001 - the client lets out errors of any kind
+            failure = self._no_backend(error)
+        raise failure
 
-    def primitive_implementation(self) -> PrimitiveImplementation:
-        """Return which of the client's primitives this configuration uses.
+    def primitive_implementation(self, primitive: PrimitiveName) -> PrimitiveImplementation:
+        """Return which of the client's implementations of a primitive this configuration uses.
+
+        Args:
+            primitive: ``"sampler"`` or ``"estimator"``.
 
         Returns:
             ``"classic"`` or ``"client_side"``; see
@@ -211,7 +247,7 @@ class QiskitRuntimeConfig(Block):
         Raises:
             QiskitRuntimeConfigError: If the installed client does not have those asked for.
         """
-        return choose_primitives(self.primitives, channel=self.channel)
+        return choose_primitives(self.primitives, primitive, channel=self.channel)
 
     def input_identity(self) -> dict[str, str] | None:
         """Say what of this configuration decides what a job computes.
@@ -245,6 +281,21 @@ class QiskitRuntimeConfig(Block):
             "filename": self.filename,
         }
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return the texts of this configuration that must stand in no message: handle with care.
+
+        Returns:
+            The token, and what a proxy is told to let somebody through, as far as they are set.
+
+        Example:
+            >>> QiskitRuntimeConfig(token="abcdefghij").secrets()
+            ('abcdefghij',)
+        """
+        proxies = self.proxies.get_secret_value() if self.proxies else {}
+        password = proxies.get("password_ntlm")
+        token = self.token.get_secret_value() if self.token else None
+        return tuple(secret for secret in (token, password) if secret)
+
     def _service_arguments(self) -> dict[str, object]:
         """Return the arguments of the native service, credentials among them."""
         arguments = {
@@ -262,38 +313,23 @@ class QiskitRuntimeConfig(Block):
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
-    def _error(self, tried: str, cause: Exception) -> QiskitRuntimeConfigError:
-        reason = self._without_token(str(cause).strip()) or type(cause).__name__
-        if stumbled_over_an_answer(cause):
-            return QiskitRuntimeConfigError(
-                f"{tried} The client could not read an answer of the service "
-                f"({type(cause).__name__}: {reason}). This may pass: try again later.",
-                retryable=True,
+    def _made_service(self, given: Mapping[str, object]) -> QiskitRuntimeService:
+        from qiskit_ibm_runtime import QiskitRuntimeService
+
+        service = QiskitRuntimeService(**given)
+        if self.channel != "local":
+            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+
+            sign_in_promptly(service)
+        return service
+
+    def _no_backend(self, error: Exception) -> QiskitRuntimeConfigError:
+        if self.channel == "local" and isinstance(error, ImportError):
+            failure = QiskitRuntimeConfigError(
+                f"Backend {self.backend_name!r} needs qiskit-aer: "
+                "pip install 'qcsc-prefect-qiskit[aer]>=0.4'."
             )
-        # The client blames the token for whatever goes wrong while it signs in.
-        advice = advise_retry(cause, QISKIT_RETRY_RULES)
-        status = "" if advice.status is None else f" Behind it stands HTTP {advice.status}."
-        passes = advice.answer is RetryAnswer.RETRY
-        next_step = (
-            "No usable answer came from the service. This may pass: try again later."
-            if passes
-            else "Check the block's fields, and that the service can be reached from this machine."
-        )
-        return QiskitRuntimeConfigError(
-            f"{tried} The client answered: {reason}{status} {next_step}",
-            # A pickle, which crosses to another process, has no cause that would say so.
-            retryable=True if passes else None,
-        )
-
-    def _without_token(self, text: str) -> str:
-        token = self.token.get_secret_value() if self.token else ""
-        return text.replace(token, "********") if token else text
-
-    def _harmless(self, error: BaseException) -> BaseException | None:
-        """Return the error as a cause, or None if the token stands anywhere in its chain."""
-        link: BaseException | None = error
-        while link is not None:
-            if self._without_token(str(link)) != str(link):
-                return None
-            link = link.__cause__ or link.__context__
-        return error
+            failure.__cause__ = error
+            return failure
+        tried = f"Tried to get backend {self.backend_name!r} from the service."
+        return config_failure(tried, error, self.secrets())

@@ -38,6 +38,9 @@ __all__ = ["redacted", "translate_qiskit_error", "translate_qiskit_submission_er
 _CLIENT: Final = "qiskit_ibm_runtime.exceptions"
 _RAN_TOO_LONG: Final = 1305
 _LONGEST_QUOTE: Final = 500
+#: A shorter text is no credential of any service; blacked out, it would take every word apart that
+#: it stands in.
+_SHORTEST_SECRET: Final = 8
 
 #: Kinds of text that are credentials wherever they stand.
 _CREDENTIALS: Final = (
@@ -67,6 +70,7 @@ def translate_qiskit_error(
     doing: str,
     recently_submitted: bool = False,
     service_code: int | None = None,
+    job_is_done: bool = False,
     secrets: Iterable[str] = (),
 ) -> JobError:
     """Return the error of this project that says what a client exception about a job means.
@@ -82,6 +86,7 @@ def translate_qiskit_error(
             show it yet: "no such job" is then worth another try.
         service_code: The service's code of a failed job, where the caller knows it; the client's
             exception holds it in its text only.
+        job_is_done: The job is known to have ended with a result.
         secrets: Texts to black out, such as the account's token.
 
     Returns:
@@ -110,7 +115,7 @@ def translate_qiskit_error(
     return error_type(
         redacted(
             f"{doing} failed{_about(job_id, backend_name)}: {_what_was_said(exc, advice)} "
-            f"{_next_step(error_type, advice, job_id)}",
+            f"{_next_step(error_type, advice, job_id, job_is_done=job_is_done)}",
             secrets,
         ),
         job_id=job_id,
@@ -185,8 +190,9 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
     Args:
         text: Any text, such as a message of the service.
-        secrets: Texts that are credentials; besides them, whatever looks like an authorization
-            header, a JSON web token, or the user and password of a URL is blacked out.
+        secrets: Texts that are credentials; one of fewer than eight characters can be none, and is
+            left alone. Besides them, whatever looks like an authorization header, a JSON web token,
+            or the user and password of a URL is blacked out.
 
     Returns:
         The text with ``********`` in their place.
@@ -196,7 +202,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         'sent Authorization: Bearer ******** to https://********host/'
     """
     for secret in secrets:
-        if secret:
+        if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "********")
     for credential in _CREDENTIALS:
         text = credential.sub("********", text)
@@ -272,7 +278,13 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _next_step(error_type: type[JobError], advice: RetryAdvice, job_id: str | None) -> str:
+def _next_step(
+    error_type: type[JobError],
+    advice: RetryAdvice,
+    job_id: str | None,
+    *,
+    job_is_done: bool = False,
+) -> str:
     if issubclass(error_type, JobFailedError):
         return "The job has ended: correct its cause and submit a new job."
     if issubclass(error_type, JobWaitTimeoutError):
@@ -287,11 +299,15 @@ def _next_step(error_type: type[JobError], advice: RetryAdvice, job_id: str | No
             if advice.retry_after
             else "later"
         )
-        words.append(
-            f"This may pass: fetch the job again {later}, by its job id; the job itself goes on."
-            if job_id
-            else f"This may pass: try again {later}."
-        )
+        if job_id is None:
+            words.append(f"This may pass: try again {later}.")
+        elif job_is_done:
+            words.append(f"This may pass: the job is done; fetch it again {later}, by its job id.")
+        else:
+            words.append(
+                f"This may pass: fetch the job again {later}, by its job id; "
+                "the job itself goes on."
+            )
     elif not words:
         words.append(
             "Trying the same again will not help."

@@ -7,8 +7,10 @@ from qcsc_prefect.core.errors import ConfigurationError
 __all__ = ["QiskitRuntimeConfigError"]
 
 
-class QiskitRuntimeConfigError(ConfigurationError):
+class QiskitRuntimeConfigError(ConfigurationError, RuntimeError):
     """The service or the backend that a `QiskitRuntimeConfig` describes cannot be had.
+
+    It is a ``ValueError``, as every `ConfigurationError`, and a ``RuntimeError``, as it was in 0.3.
 
     Attributes:
         retryable: True where the same configuration may lead to it later; None where what stands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import msgspec
@@ -28,12 +28,13 @@ from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     job_page_url,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
@@ -127,6 +128,9 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
         ResultUnavailableError: If the result could not be read this time.
     """
+    arguments = replace(
+        arguments, pubs=known_pubs(arguments.pubs), options=options_mapping(arguments.options)
+    )
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     key = await _record_key(arguments.reference, config) if arguments.cache_result else None
     output = None if key is None or refresh_requested() else await _kept_output(key, arguments)
@@ -145,12 +149,40 @@ async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
 
 async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
     stored = await aread_result_record(get_result_store(), key)
-    if stored is None or not isinstance(stored.output, dict):
+    if stored is None:
+        return None
+    misfit = _misfit(stored.output, arguments.reference)
+    if misfit is not None:
+        run_logger().warning(
+            "The result stored under the key %s is not that of job %s, and is not used: %s",
+            key,
+            arguments.reference.job_id,
+            misfit,
+        )
         return None
     run_logger().info(
         "Reusing the result of job %s from Prefect's result storage", arguments.reference.job_id
     )
-    return JobOutput(stored.output)
+    return JobOutput(cast("JobOutput", stored.output))
+
+
+def _misfit(output: object, reference: JobReference) -> str | None:
+    """Say in what a stored output differs from what is asked for; None where it does not."""
+    if not isinstance(output, dict):
+        return f"it is a {type(output).__name__}"
+    asked = {
+        "job_id": reference.job_id,
+        "primitive": reference.primitive,
+        "shots": reference.shots,
+        "precision": reference.precision,
+        "input_digest": reference.input_digest,
+    }
+    for name, value in asked.items():
+        # What either side leaves out is not known to it.
+        stored = output.get(name)
+        if value is not None and stored is not None and stored != value:
+            return f"its {name} is {stored!r:.100}, and {value!r:.100} was asked for"
+    return None
 
 
 async def _keep_output(key: str, output: JobOutput) -> bool:
@@ -198,6 +230,7 @@ async def _fetch(
     metadata = await service.call(
         lambda: collect_job_metadata(
             primitive=reference.primitive or reference.program_type or "unknown",
+            program_type=reference.program_type or _program_of(fetched),
             backend_name=output["backend_name"],
             job_id=job_id,
             job_url=_job_url(job_id, config),
@@ -216,6 +249,10 @@ async def _fetch(
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
+
+
+def _program_of(fetched: FetchedResult) -> str | None:
+    return None if fetched.native_job is None else fetched.native_job.primitive_id
 
 
 def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:

@@ -67,6 +67,7 @@ RECORDED_DISTRIBUTIONS = (
 def collect_job_metadata(
     *,
     primitive: str,
+    program_type: str | None = None,
     backend_name: str | None = None,
     job_id: str | None = None,
     job_url: str | None = None,
@@ -87,6 +88,8 @@ def collect_job_metadata(
 
     Args:
         primitive: ``sampler`` or ``estimator``.
+        program_type: The service's name of the program that ran: ``executor`` where the client's
+            client-side primitives were used, otherwise the primitive.
         backend_name: The backend that ran the job.
         job_id: The job's id.
         job_url: The page that shows the job, see
@@ -117,6 +120,7 @@ def collect_job_metadata(
     """
     metrics = _read(job_id, "metrics", lambda: _metrics(job)) or {}
     facts: dict[str, Any] = {
+        "program_type": program_type,
         "resource": backend_name,
         "job_id": job_id,
         "job_url": job_url,

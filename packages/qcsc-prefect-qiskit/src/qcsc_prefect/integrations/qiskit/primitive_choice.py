@@ -3,17 +3,20 @@
 ``"classic"`` are the client's ``SamplerV2`` and ``EstimatorV2``: the service prepares circuits and
 post-processes counts. ``"client_side"`` are ``executor_sampler.Sampler`` and
 ``executor_estimator.Estimator``: the client does both, and the service runs a program that is
-called ``executor``. Client 0.50 deprecated the classic ones.
+called ``executor``. Client 0.50 deprecated the classic ones, and a later client is to give their
+names to the others.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from importlib.metadata import version
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+
+if TYPE_CHECKING:
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
     "FIRST_CLIENT_SIDE",
@@ -26,23 +29,24 @@ __all__ = [
 PrimitiveImplementation: TypeAlias = Literal["classic", "client_side"]
 RequestedPrimitives: TypeAlias = Literal["auto", "classic", "client_side"]
 
-#: The client that deprecated its classic primitives, and the first whose client-side ones have the
-#: names and options that are used here.
+#: The first client whose client-side primitives have the names and options that are used here.
 FIRST_CLIENT_SIDE = (0, 50)
 
 
 def choose_primitives(
-    requested: RequestedPrimitives, *, channel: str | None
+    requested: RequestedPrimitives, primitive: PrimitiveName, *, channel: str | None
 ) -> PrimitiveImplementation:
-    """Return the implementation that a configuration asks for, by the version of the client.
+    """Return the implementation that a configuration asks for.
 
-    ``"auto"`` is what the installed client recommends: client-side from the version on that
-    deprecates the classic ones. On the channel ``local`` it is always classic: the client-side
-    estimator measures every qubit of the device, so no circuit for a device of more than some 30
-    qubits can be simulated, and where it can, twirling makes it run tens of circuits for one.
+    ``"auto"`` is what the installed client's own names ``qiskit_ibm_runtime.SamplerV2`` and
+    ``EstimatorV2`` are, so that a program that moves over runs what it ran before. On the channel
+    ``local`` it is always classic: the client-side estimator measures every qubit of the device, so
+    no circuit for a device of more than some 30 qubits can be simulated, and where it can, twirling
+    makes it run tens of circuits for one.
 
     Args:
         requested: The configuration's choice.
+        primitive: Which primitive: the client may move one of its names before the other.
         channel: The configuration's channel.
 
     Returns:
@@ -52,7 +56,7 @@ def choose_primitives(
         QiskitRuntimeConfigError: If client-side primitives are asked for of a client without them.
 
     Example:
-        >>> choose_primitives("auto", channel="local")
+        >>> choose_primitives("auto", "sampler", channel="local")
         'classic'
     """
     if requested == "client_side" and _client() < FIRST_CLIENT_SIDE:
@@ -64,9 +68,7 @@ def choose_primitives(
         )
     if requested != "auto":
         return requested
-    if channel == "local" or _client() < FIRST_CLIENT_SIDE:
-        return "classic"
-    return "client_side"
+    return "classic" if channel == "local" else _behind_the_clients_name(primitive)
 
 
 def program_of(primitive: str, implementation: PrimitiveImplementation) -> str:
@@ -79,7 +81,18 @@ def program_of(primitive: str, implementation: PrimitiveImplementation) -> str:
     return "executor" if implementation == "client_side" else primitive
 
 
-@functools.cache
+def _behind_the_clients_name(primitive: PrimitiveName) -> PrimitiveImplementation:
+    import qiskit_ibm_runtime  # slow to import
+
+    named = {
+        "sampler": qiskit_ibm_runtime.SamplerV2,
+        "estimator": qiskit_ibm_runtime.EstimatorV2,
+    }[primitive]
+    # The client keeps each kind in modules of its own; the version does not say what a name is.
+    is_client_side = named.__module__.startswith("qiskit_ibm_runtime.executor_")
+    return "client_side" if is_client_side else "classic"
+
+
 def _client() -> tuple[int, ...]:
     major, minor = re.findall(r"\d+", version("qiskit-ibm-runtime"))[:2]
     return int(major), int(minor)

@@ -7,6 +7,7 @@ stored a second time: it is that of the job.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qcsc_prefect.core.cache_keys import build_submit_cache_key
-from qcsc_prefect.core.errors import ConfigurationError, JobError, JobNotFoundError
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    JobError,
+    JobNotFoundError,
+    JobReferenceError,
+)
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity
 from qcsc_prefect.integrations.qiskit.input_digest import (
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 
 __all__ = ["PubLocation", "PubLocations", "pub_keys", "refuse_options_that_tie_pubs"]
+
+_logger = logging.getLogger(__name__)
 
 #: Options under which the result of a PUB depends on the other PUBs of its job, and why.
 _TYING_OPTIONS: Mapping[tuple[str, ...], str] = {
@@ -168,8 +176,12 @@ class PubLocations:
         content = await self._ledger.content(key)
         if content is None:
             return None
-        location = msgspec.convert(content, PubLocation)
-        reference = parse_job_reference(location.job_reference)
+        try:
+            location = msgspec.convert(content, PubLocation)
+            reference = parse_job_reference(location.job_reference)
+        except (msgspec.ValidationError, JobReferenceError) as error:
+            _logger.warning("Where a PUB was run is stored in another form: %s", error)
+            return None
         return location if await self._is_usable(str(reference.job_id)) else None
 
     async def remember(

@@ -6,7 +6,7 @@ circuit; and a list of PUBs may arrive wrapped in an annotation that keeps Prefe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from prefect.utilities.annotations import BaseAnnotation
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
-__all__ = ["PrimitiveName", "Pub", "coerce_pubs", "collect_pubs"]
+__all__ = ["PrimitiveName", "Pub", "coerce_pubs", "collect_pubs", "known_pubs"]
 
 PrimitiveName = Literal["sampler", "estimator"]
 Pub: TypeAlias = "SamplerPub | EstimatorPub"
@@ -53,6 +53,31 @@ def collect_pubs(pubs: object) -> list[object]:
     if not collected:
         raise InputError("pubs refused: the iterable holds no PUB.", path="pubs")
     return collected
+
+
+def known_pubs(pubs: object) -> list[object] | None:
+    """Return the PUBs of a job that exists already, where the caller knows them.
+
+    Args:
+        pubs: As for `collect_pubs`; None or an empty list where they are not known.
+
+    Returns:
+        The PUB-like objects, or None.
+
+    Raises:
+        InputError: If it is nothing that can hold PUBs.
+
+    Example:
+        >>> known_pubs([]) is None
+        True
+    """
+    while isinstance(pubs, BaseAnnotation):
+        pubs = pubs.unwrap()
+    if pubs is None:
+        return None
+    if isinstance(pubs, Iterator):
+        pubs = list(pubs)
+    return None if isinstance(pubs, Sized) and len(pubs) == 0 else collect_pubs(pubs)
 
 
 def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:

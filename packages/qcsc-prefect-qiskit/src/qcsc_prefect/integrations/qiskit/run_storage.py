@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefect.filesystems import NullFileSystem
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage, get_result_store
 
-from qcsc_prefect.core.errors import QCSCPrefectError
+from qcsc_prefect.core.bounded_files import file_limit
+from qcsc_prefect.core.errors import QCSCPrefectError, RecordError
 from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
-from qcsc_prefect.integrations.qiskit.storage_blocks import call_block, is_local, local_path
+from qcsc_prefect.integrations.qiskit.storage_blocks import (
+    call_block,
+    is_local,
+    local_path,
+    metadata_block,
+    open_local,
+)
 
 if TYPE_CHECKING:
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
@@ -59,9 +65,7 @@ class RunStorage:
     @property
     def keeps_metadata_apart(self) -> bool:
         """Whether Prefect puts the metadata of its records into a storage of their own."""
-        # A flow's own store has the null file system there, which keeps nothing.
-        apart = self._store.metadata_storage
-        return apart is not None and not isinstance(apart, NullFileSystem)
+        return metadata_block(self._store) is not None
 
     async def write(self, key: str, content: bytes) -> None:
         """Write; on storage when this returns.
@@ -79,11 +83,12 @@ class RunStorage:
         else:
             await call_block(block, "write_path", key, content)
 
-    async def read(self, key: str) -> bytes | None:
+    async def read(self, key: str, limit: int | None = None) -> bytes | None:
         """Read what lies under a key.
 
         Args:
             key: Where from.
+            limit: The largest size in bytes; None for that of any file.
 
         Returns:
             The content; None where there is none. Storage that is not local says in errors of its
@@ -91,19 +96,15 @@ class RunStorage:
             known to mean an outage.
 
         Raises:
-            StorageUnreadableError: If nobody knows whether something lies there.
+            StorageUnreadableError: If nobody knows whether something lies there, or what lies there
+                is no regular file, or is too large.
         """
-        block = await self.block()
-        if is_local(block):
-            return await run_blocking(_read_file, block, key)
-        try:
-            content = await call_block(block, "read_path", key)
-        except Exception as error:
-            if advise_retry(error, _OUTAGES).answer is RetryAnswer.RETRY:
-                raise _unreadable(key, error) from error
-            _logger.info("Nothing is stored under the key %s: %r", key, error)
-            return None
-        return content if isinstance(content, bytes) and content else None
+        return await _read(await self.block(), key, limit)
+
+    async def read_metadata(self, key: str, limit: int | None = None) -> bytes | None:
+        """Read the metadata of a record that Prefect keeps apart, as `read` does."""
+        block = metadata_block(self._store)
+        return None if block is None else await _read(block, key, limit)
 
     async def remove(self, key: str) -> None:
         """Remove what lies under a key; storage that is not local is left with an empty entry."""
@@ -120,12 +121,32 @@ def _write_file(block: LocalFileSystem, key: str, content: bytes) -> None:
     write_file_atomically(path, content)
 
 
-def _read_file(block: LocalFileSystem, key: str) -> bytes | None:
+async def _read(block: WritableFileSystem, key: str, limit: int | None) -> bytes | None:
+    limit = file_limit() if limit is None else limit
+    if is_local(block):
+        return await run_blocking(_read_file, block, key, limit)
     try:
-        return local_path(block, key).read_bytes() or None
+        content = await call_block(block, "read_path", key)
+    except Exception as error:
+        if advise_retry(error, _OUTAGES).answer is RetryAnswer.RETRY:
+            raise _unreadable(key, error) from error
+        _logger.info("Nothing is stored under the key %s: %r", key, error)
+        return None
+    if not isinstance(content, bytes):
+        return None
+    if len(content) > limit:
+        too_large = RecordError(f"it has {len(content)} bytes, and no more than {limit} are read")
+        raise _unreadable(key, too_large)
+    return content
+
+
+def _read_file(block: LocalFileSystem, key: str, limit: int) -> bytes | None:
+    try:
+        with open_local(block, key, limit) as file:
+            return file.read()
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (RecordError, OSError) as error:
         raise _unreadable(key, error) from error
 
 

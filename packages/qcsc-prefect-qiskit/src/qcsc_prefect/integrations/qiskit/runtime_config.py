@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
-__all__ = ["require_one_config", "resolve_config"]
+__all__ = ["backend_name_of", "require_one_config", "resolve_config"]
+
+
+def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | None:
+    """Return the backend of a call: the configuration's, or the one that is named beside it.
+
+    Args:
+        config: The configuration.
+        given: The call's own ``backend_name``.
+
+    Returns:
+        The name, or None where neither is given.
+
+    Raises:
+        ConfigurationError: If the call's name is blank.
+
+    Example:
+        >>> backend_name_of(QiskitRuntimeConfig(), " ibm_x ")
+        'ibm_x'
+    """
+    name = None if given is None else given.strip()
+    if name == "":
+        raise ConfigurationError("backend_name refused: it is blank. Name a backend, or none.")
+    return config.backend_name or name
 
 
 def require_one_config(
@@ -54,3 +79,15 @@ async def resolve_config(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
             "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
         ) from error
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        # Not from the error: what it says of a field may hold the value of that field.
+        reasons = "; ".join(
+            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
+            for reason in error.__cause__.errors(include_input=False, include_context=False)
+        )
+    raise ConfigurationError(
+        f"The QiskitRuntimeConfig block {runtime_block_name!r} cannot be used: {reasons}. Mend it "
+        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True)."
+    )

@@ -267,10 +267,11 @@ class Submitter:
     async def _send(self, request: JobRequest, input_digest: str | None) -> Submission:
         submitted = await self.service.submit(request)
         self.logger.info(
-            "Submitted %s job %s to %s",
+            "Submitted %s job %s to %s, with the client's %s primitives",
             request.primitive,
             submitted.job_id,
             submitted.backend_name,
+            request.implementation.replace("_", "-"),
         )
         reference = self._reference(
             request,

@@ -3,7 +3,8 @@
 A *record* holds the reference of the job that was submitted for a key; it is a genuine Prefect
 result record, readable by Prefect's own cache. An *intent* lies beside it while the answer to a
 submission may be outstanding. Both are written the moment they are known, outside of Prefect's
-transactions, which would hold them back until the outermost task has succeeded.
+transactions, which would hold them back until the outermost task has succeeded. Both are sealed
+(see `sealed_json`): what was written under another key, or is not what was written, is not used.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import os
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 from prefect.results import ResultStore, get_result_store
 from prefect.serializers import JSONSerializer
 
-from qcsc_prefect.core.errors import JobReferenceError
+from qcsc_prefect.core.bounded_files import structure_limit
+from qcsc_prefect.core.errors import DamagedRecordError, JobReferenceError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
+from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 if TYPE_CHECKING:
     from prefect.types import DateTime
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger", "UnreadableIntent"]
+
+T = TypeVar("T")
 
 _JSON = "json"
 
@@ -83,11 +88,15 @@ class _Serializer(msgspec.Struct):
 class _Metadata(msgspec.Struct):
     serializer: _Serializer
     expiration: datetime | None = None
+    storage_key: str | None = None
 
 
 class _StoredRecord(msgspec.Struct):
     metadata: _Metadata
     result: str
+
+
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class SubmissionLedger:
@@ -131,11 +140,10 @@ class SubmissionLedger:
     async def content(self, key: str) -> dict[str, object] | None:
         """Return what a record holds, or None where there is none that can be used."""
         try:
-            content = await self._read(key)
+            return await self._read(key)
         except StorageUnreadableError as error:
             self._logger.warning("A record of an earlier submission is passed over: %s", error)
             return None
-        return cast("dict[str, object]", content) if isinstance(content, dict) else None
 
     async def write_content(
         self, key: str, content: dict[str, object], expires_at: datetime | None
@@ -159,7 +167,7 @@ class SubmissionLedger:
             reference: The job.
             expires_at: When the record stops being used; None for never.
         """
-        await self._write(key, reference.to_dict(), expires_at)
+        await self._write(key, dict(reference.to_dict()), expires_at)
 
     async def declare_intent(
         self, key: str, *, sent_again: bool = False, earlier: list[str] | None = None
@@ -214,13 +222,15 @@ class SubmissionLedger:
         )
         await self._write(_intent_key(key), msgspec.to_builtins(intent), None)
 
-    async def _write(self, key: str, content: object, expiration: datetime | None) -> None:
+    async def _write(
+        self, key: str, content: dict[str, object], expiration: datetime | None
+    ) -> None:
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
         # In a thread: Prefect looks at every folder of that path, repeatedly.
         record = await run_blocking(
             store.create_result_record,
-            content,
+            sealed(key, content),
             key=key,
             # Prefect's own type differs between Python versions; its model takes any datetime.
             expiration=cast("DateTime | None", expiration),
@@ -230,43 +240,47 @@ class SubmissionLedger:
         else:
             await self._storage.write(key, record.serialize())
 
-    async def _read(self, key: str) -> object | None:
-        """Return what was stored under a key, or None where there is nothing that can be used.
+    async def _read(self, key: str) -> dict[str, object] | None:
+        """Return what was stored under a key, or None where there is nothing, or not any more.
 
         Raises:
-            StorageUnreadableError: If something may be there, and cannot be read.
+            StorageUnreadableError: If something may be there, and cannot be read, or is not what
+                was written there.
         """
-        if self._storage.keeps_metadata_apart:
-            return await self._read_through_prefect(key)
-        content = await self._storage.read(key)
-        if content is None:
+        record = await self._stored_record(key)
+        if record is None or _is_over(record.metadata.expiration):
             return None
-        try:
-            record = msgspec.json.decode(content, type=_StoredRecord)
-            if record.metadata.serializer.type != _JSON:
-                self._logger.warning(
-                    "What is stored under the key %s is no record of a submission, and is passed "
-                    "over",
-                    key,
-                )
-                return None
-            result: object = msgspec.json.decode(record.result)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if record.metadata.serializer.type != _JSON:
             raise StorageUnreadableError(
-                f"What is stored under the key {key} is damaged: {error}."
-            ) from error
-        return None if _is_over(record.metadata.expiration) else result
+                f"What is stored under the key {key} is no record of a submission."
+            )
+        try:
+            return unsealed_json(key, record.result)
+        except DamagedRecordError as error:
+            raise _damaged(key, error) from error
 
-    async def _read_through_prefect(self, key: str) -> object | None:
+    async def _stored_record(self, key: str) -> _StoredRecord | None:
+        limit = structure_limit()
         try:
-            if not await self._store.aexists(key):
+            if not self._storage.keeps_metadata_apart:
+                content = await self._storage.read(key, limit)
+                return content if content is None else _decode(content, _StoredRecord)
+            packed = await self._storage.read_metadata(key, limit)
+            if packed is None:
                 return None
-            result: object = (await self._store.aread(key)).result
-        except Exception as error:
-            raise StorageUnreadableError(
-                f"What is stored under the key {key} cannot be read: {error!r}."
-            ) from error
-        return result
+            metadata = _decode(packed, _Metadata)
+            content = await self._storage.read(metadata.storage_key or key, limit)
+            return None if content is None else _StoredRecord(metadata, content.decode())
+        except _DECODE_ERRORS as error:
+            raise _damaged(key, error) from error
+
+
+def _decode(content: bytes, kind: type[T]) -> T:
+    return msgspec.json.decode(content, type=kind)
+
+
+def _damaged(key: str, error: Exception) -> StorageUnreadableError:
+    return StorageUnreadableError(f"What is stored under the key {key} is damaged: {error}.")
 
 
 def _unreadable(error: Exception) -> UnreadableIntent:

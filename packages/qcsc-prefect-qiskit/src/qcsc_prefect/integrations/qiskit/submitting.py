@@ -14,6 +14,7 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_sampler_submit_cache_key,
 )
 from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -21,8 +22,9 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
@@ -105,6 +107,7 @@ async def submit_job(
         JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
+    arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
@@ -122,9 +125,12 @@ async def submit_job(
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = _with_tag(request, identity.tag)
     _refuse_bad_tags(request.tags)
-    return await submitter.submit_once(
+    submission = await submitter.submit_once(
         request, identity, SubmissionLedger.current(logger), refresh=refresh_requested()
     )
+    if submission.reused:
+        tell_of_an_earlier_kind(submission.reference, arguments.primitive, config, logger)
+    return submission
 
 
 def submission_tag(primitive: str, input_digest: str) -> str:
@@ -145,7 +151,7 @@ def submission_tag(primitive: str, input_digest: str) -> str:
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
-    backend_name = config.backend_name or arguments.backend_name
+    backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
@@ -162,7 +168,7 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(),
+        implementation=config.primitive_implementation(arguments.primitive),
         group=current_group(config),
     )
 

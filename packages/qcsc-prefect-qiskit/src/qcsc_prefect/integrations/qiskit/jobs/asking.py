@@ -36,6 +36,7 @@ async def ask_service(
     *,
     doing: str,
     job_id: str | None = None,
+    job_is_done: bool = False,
     seconds: float | None = None,
 ) -> T:
     """Ask the service of a configuration in a thread, once more with a new one if it is refused.
@@ -45,6 +46,7 @@ async def ask_service(
         question: What to ask; it gets the native service and may block.
         doing: What is tried, as a phrase that "failed" can follow.
         job_id: The job that the question is about.
+        job_is_done: Whether that job is known to have ended with a result.
         seconds: How long to wait for the answer; None for the pool's own limit.
 
     Returns:
@@ -66,6 +68,7 @@ async def ask_service(
     raise translate_qiskit_error(
         failure,
         job_id=job_id,
+        job_is_done=job_is_done,
         backend_name=config.backend_name,
         doing=doing,
         secrets=secrets_of(config),
@@ -74,4 +77,4 @@ async def ask_service(
 
 def secrets_of(config: QiskitRuntimeConfig) -> tuple[str, ...]:
     """Return the texts of a configuration that must stand in no message."""
-    return (config.token.get_secret_value(),) if config.token else ()
+    return config.secrets()

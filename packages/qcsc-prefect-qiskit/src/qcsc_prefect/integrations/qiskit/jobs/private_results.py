@@ -2,7 +2,8 @@
 
 The service hands the result of a private job out once. A process that dies after the download, or
 a decoder that fails over it, must not lose it: the text is on storage before it is decoded, and
-the next fetch takes it from there.
+the next fetch takes it from there. It is kept as one line, which says under which key it was
+written and the SHA-256 of the text, and the text.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class PrivateResults:
     async def _write(self, job_id: str, text: str) -> None:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""
         try:
-            await self._storage.write(self._key(job_id), text.encode())
+            key, content = self._key(job_id), text.encode()
+            await self._storage.write(key, b"\n".join([_first_line(key, content), content]))
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             run_logger().warning(
                 "The result of the private job %s was downloaded, which can be done once, but "
@@ -91,14 +93,26 @@ class PrivateResults:
 
     async def _read(self, job_id: str) -> str | None:
         """Return the text of a result, or None where none is kept."""
+        key = self._key(job_id)
         try:
-            content = await self._storage.read(self._key(job_id))
+            kept = await self._storage.read(key)
         except StorageUnreadableError as error:
             run_logger().warning(
                 "Whether the result of the private job %s was kept is not known: %s", job_id, error
             )
             return None
-        return None if content is None else content.decode()
+        if not kept:
+            return None  # removed from storage that keeps empty entries
+        first_line, _, content = kept.partition(b"\n")
+        if first_line != _first_line(key, content):
+            run_logger().warning(
+                "What is kept as the result of the private job %s, under the key %s, is not what "
+                "was written there, and is passed over",
+                job_id,
+                key,
+            )
+            return None
+        return content.decode()
 
     async def remove(self, job_id: str) -> None:
         """Forget the text of a result that has been recorded."""
@@ -112,3 +126,7 @@ class PrivateResults:
     def _key(self, job_id: str) -> str:
         name = hashlib.sha256(f"{self._instance} {job_id}".encode()).hexdigest()
         return f"qiskit-private-result-{name}"
+
+
+def _first_line(key: str, content: bytes) -> bytes:
+    return f"{key} {hashlib.sha256(content).hexdigest()}".encode()

@@ -111,7 +111,7 @@ def _damaged(native_job: RuntimeJobV2, found: str) -> ResultUnavailableError:
     again = (
         "The text that came is kept in Prefect's result storage; it cannot be read a second time."
         if native_job.private
-        else "The job is done; fetch it again."
+        else "The job is done; fetch it again by its id."
     )
     return ResultUnavailableError(
         f"The result of job {job_id} came back damaged ({found}). {again}",

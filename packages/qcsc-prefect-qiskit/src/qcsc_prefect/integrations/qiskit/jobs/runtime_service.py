@@ -35,6 +35,7 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
+from qcsc_prefect.integrations.qiskit.jobs.reading_again import read_again
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
@@ -74,11 +75,14 @@ class AnswerLimits:
         question: For a question with a short answer.
         submission: For a submission, whose input may be large.
         result: For a result, which may be large.
+        again: For the last of several readings to begin of a result that did not come whole. A
+            fault that lasts longer is for the retries of a task, which leave minutes between them.
     """
 
     question: float = ANSWER_SECONDS
     submission: float = 900.0
     result: float = 3600.0
+    again: float = 60.0
 
 
 def runtime_job_service(found: ConfiguredInstance) -> RuntimeJobService:
@@ -256,8 +260,11 @@ class RuntimeJobService:
         return await self._asked.statuses(job_ids, seconds=self.limits.question)
 
     async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
-        """Read the result of a job that is done."""
-        native_job = await self._native_job(job_id)
+        """Read the result of a job that is done, again where it did not come whole."""
+        again = self.limits.again if seconds is None else min(seconds, self.limits.again)
+        native_job = await read_again(
+            lambda: self._native_job(job_id, job_is_done=True), seconds=again
+        )
         limit = self.limits.result
 
         async def download() -> str:
@@ -266,6 +273,7 @@ class RuntimeJobService:
                     lambda _: download_result(native_job),
                     doing="Fetching the result of the job",
                     job_id=job_id,
+                    job_is_done=True,
                     # What is handed out once would be lost with a download that is given up.
                     seconds=limit if seconds is None or native_job.private else min(seconds, limit),
                 )
@@ -275,11 +283,14 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-        else:
-            text = await download()
-        fetched = await run_blocking(decode_result, native_job, text)
-        if native_job.private:
+            fetched = await run_blocking(decode_result, native_job, text)
             self._private.add(job_id)
+        else:
+
+            async def read() -> FetchedResult:
+                return await run_blocking(decode_result, native_job, await download())
+
+            fetched = await read_again(read, seconds=again)
         self._native_jobs.pop(job_id, None)
         return fetched
 
@@ -310,6 +321,7 @@ class RuntimeJobService:
         *,
         doing: str,
         job_id: str | None = None,
+        job_is_done: bool = False,
         seconds: float | None = None,
     ) -> T:
         return await ask_service(
@@ -317,6 +329,7 @@ class RuntimeJobService:
             question,
             doing=doing,
             job_id=job_id,
+            job_is_done=job_is_done,
             seconds=self.limits.question if seconds is None else seconds,
         )
 
@@ -324,11 +337,12 @@ class RuntimeJobService:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
         return connection
 
-    async def _native_job(self, job_id: str) -> RuntimeJobV2:
+    async def _native_job(self, job_id: str, *, job_is_done: bool = False) -> RuntimeJobV2:
         return await self._ask(
             lambda service: self._native_job_of(service, job_id),
             doing="Finding the job",
             job_id=job_id,
+            job_is_done=job_is_done,
         )
 
     def _native_job_of(self, service: QiskitRuntimeService, job_id: str) -> RuntimeJobV2:

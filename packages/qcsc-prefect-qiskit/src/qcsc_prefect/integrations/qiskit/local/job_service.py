@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from qcsc_prefect.core.errors import (
+    DamagedRecordError,
     JobError,
+    JobFailedError,
     JobNotFoundError,
     RecordError,
     ResultUnavailableError,
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["LocalJobService", "local_job_service"]
 
 T = TypeVar("T")
+
+#: How often a result is made again that is damaged when it is read.
+_TRIES = 3
 
 
 def local_job_service() -> LocalJobService:
@@ -99,9 +105,52 @@ class LocalJobService:
             lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
         )
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:  # noqa: ARG002 - a file is read at once
-        """Read the result of a job that is done."""
-        return await run_blocking(self._result, job_id)
+    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+        """Read the result of a job that is done; one that is damaged is made again.
+
+        Args:
+            job_id: The job.
+            seconds: How long to wait for a job that runs again; None for ever.
+
+        Raises:
+            JobFailedError: If the job cannot be run again.
+            ResultUnavailableError: If it is not done.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._result_once_whole(job_id)
+        except TimeoutError as error:
+            raise ResultUnavailableError(
+                f"The result of local job {job_id} was damaged, and the job runs again. Fetch it "
+                "again later.",
+                job_id=job_id,
+            ) from error
+
+    async def _result_once_whole(self, job_id: str) -> FetchedResult:
+        for _ in range(_TRIES):
+            try:
+                return await run_blocking(self._result, job_id)
+            except DamagedRecordError:
+                await run_blocking(self._withdraw_damaged, job_id)
+            status = await self._final_status(job_id)
+            if status.state is not JobState.DONE:
+                raise JobFailedError(
+                    f"The result of local job {job_id} was damaged, and the job could not be run "
+                    f"again: {status.message}. Submit it again.",
+                    job_id=job_id,
+                )
+        raise ResultUnavailableError(
+            f"The result of local job {job_id} is damaged whenever it is read. See that the disk "
+            "is sound, and fetch it again.",
+            job_id=job_id,
+        )
+
+    async def _final_status(self, job_id: str) -> JobStatus:
+        while True:
+            status = await self.status(job_id)
+            if status.state.is_final:
+                return status
+            await asyncio.sleep(self.first_pause)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a blocking function in a thread."""
@@ -112,12 +161,15 @@ class LocalJobService:
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; a simulation that runs already goes on, and its result is dropped."""
-        return await run_blocking(
-            lambda: self._store.finish(
-                self._store.job(job_id),
-                LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled"),
-            )
-        )
+        return await run_blocking(self._cancel, job_id)
+
+    def _cancel(self, job_id: str) -> bool:
+        try:
+            job = self._store.job(job_id)
+        except RecordError:
+            return False  # it counts as failed
+        outcome = LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled")
+        return self._store.finish(job, outcome)
 
     def _store_job(self, request: JobRequest) -> LocalJob:
         backend = local_backend(request.backend_name)
@@ -139,21 +191,34 @@ class LocalJobService:
         return job
 
     def _listed(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
-        return [
-            ListedJob(
-                job.job_id,
-                job.backend_name,
-                self._status(job.job_id).state,
-                job.created,
-                program=program_of(job.primitive, job.implementation),
+        listed = []
+        for job in self._store.jobs():
+            if tag not in job.tags or (created_after is not None and job.created < created_after):
+                continue
+            try:
+                state = self._status(job.job_id).state
+            except JobNotFoundError:
+                continue  # removed since the jobs were read
+            program = program_of(job.primitive, job.implementation)
+            listed.append(
+                ListedJob(job.job_id, job.backend_name, state, job.created, program=program)
             )
-            for job in self._store.jobs()
-            if tag in job.tags and (created_after is None or job.created >= created_after)
-        ]
+        return listed
 
     def _status(self, job_id: str) -> JobStatus:
+        try:
+            return self._readable_status(job_id)
+        except (RecordError, OSError) as error:
+            # It cannot be waited for, nor run again.
+            message = f"its files cannot be used: {error}"
+            return JobStatus(JobState.ERROR, JobState.ERROR.value, message=message)
+
+    def _readable_status(self, job_id: str) -> JobStatus:
         self._store.job(job_id)
-        outcome = self._store.outcome(job_id)
+        try:
+            outcome = self._store.outcome(job_id)
+        except DamagedRecordError:
+            outcome = None  # whoever runs it finds that out, and says so
         if outcome is not None:
             return JobStatus(JobState(outcome.state), outcome.state, message=outcome.message)
         if self._runner.is_running(job_id):
@@ -170,14 +235,20 @@ class LocalJobService:
             return self._status(job_id)
         except JobError as error:
             return error
-        except (RecordError, OSError) as error:
-            return JobError(
-                f"Local job {job_id} cannot be waited for: {error}. Submit it again.",
-                job_id=job_id,
-                retryable=False,
-            )
 
     def _result(self, job_id: str) -> FetchedResult:
+        try:
+            return self._read_result(job_id)
+        except DamagedRecordError:
+            raise
+        except RecordError as error:
+            raise ResultUnavailableError(
+                f"The result of local job {job_id} cannot be read: {error} Mend that, and fetch it "
+                "again.",
+                job_id=job_id,
+            ) from error
+
+    def _read_result(self, job_id: str) -> FetchedResult:
         job = self._store.job(job_id)
         outcome = self._store.outcome(job_id)
         if outcome is None or outcome.state != JobState.DONE.value:
@@ -187,13 +258,21 @@ class LocalJobService:
                 job_id=job_id,
                 backend_name=job.backend_name,
             )
-        try:
-            result = decode_result(job, self._store.result(job))
-        except FileNotFoundError as error:
-            raise JobNotFoundError(
-                f"The result of local job {job_id} was removed. Submit the job again.",
-                job_id=job_id,
-                backend_name=job.backend_name,
-            ) from error
+        result = decode_result(job, self._store.result(job, outcome))
         times = JobTimes(job.created, outcome.started, outcome.completed)
         return FetchedResult(result, job.backend_name, times=times)
+
+    def _withdraw_damaged(self, job_id: str) -> None:
+        lock = self._store.run_lock(job_id)
+        if not lock.acquire():
+            return  # somebody runs it, or does this
+        try:
+            self._store.withdraw_damaged(self._store.job(job_id))
+        except (RecordError, OSError) as error:
+            raise ResultUnavailableError(
+                f"The result of local job {job_id} is damaged, and cannot be made again: {error}. "
+                "Mend that, or submit it again.",
+                job_id=job_id,
+            ) from error
+        finally:
+            lock.release()

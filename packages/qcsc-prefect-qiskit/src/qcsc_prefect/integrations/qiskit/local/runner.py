@@ -1,7 +1,8 @@
 """Runs local jobs in threads of this process.
 
 Any process may run any stored job: whoever holds the job's lock does. A job whose runner died has
-its lock freed by the operating system, and the next one who asks for it runs it again.
+its lock freed by the operating system, and the next one who asks for it runs it again. So is a job
+whose outcome or result is damaged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
 from qcsc_prefect.core.container import decode_container, encode_container
+from qcsc_prefect.core.errors import JobNotFoundError, RecordError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.local.store import LocalOutcome
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive, run_primitive
@@ -116,8 +118,12 @@ class LocalRunner:
                 return
             with self._guard:
                 self._running.add(job_id)
+            job = self._store.job(job_id)
+            self._store.withdraw_damaged(job)
             if self._store.outcome(job_id) is None:
-                _run_to_outcome(self._store, self._store.job(job_id))
+                _run_to_outcome(self._store, job)
+        except (JobNotFoundError, RecordError) as error:
+            logger.warning("Local job %s cannot be run: %s", job_id, error)
         except OSError:
             logger.exception("Local job %s could not be run; its inputs are kept", job_id)
         finally:
@@ -130,7 +136,7 @@ class LocalRunner:
 def _run_to_outcome(store: LocalJobStore, job: LocalJob) -> None:
     started = datetime.now(UTC)
     try:
-        content = _run_primitive(job, store.inputs(job.job_id))
+        content = _run_primitive(job, store.inputs(job))
     except OSError:
         raise  # the disk, not the job: it can be run again
     except Exception as error:  # noqa: BLE001 - the program is the user's; its failure is the outcome

@@ -11,28 +11,44 @@ A job is a folder, named by its id, below ``$PREFECT_HOME/qcsc-prefect/local-job
 ``run.lock``            locked by the process that runs it
 ======================  ============================================================
 
-Every file appears whole or not at all, and none of them is a pickle. Once there are more than
-`MAX_JOBS` jobs or more than `MAX_BYTES` of them, those that ended longest ago are removed.
+Every file appears whole or not at all, and none of them is a pickle. ``job.json`` and
+``outcome.json`` are sealed (see `sealed_json`) and hold the hashes of the inputs and of the result,
+so that a file which is damaged, or another job's, is not taken for this one's.
+
+Once there are more than `MAX_JOBS` jobs or more than `MAX_BYTES` of them, those that ended longest
+ago are removed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import secrets
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import msgspec
 from prefect.settings import PREFECT_HOME
 
-from qcsc_prefect.core.errors import DamagedRecordError, JobNotFoundError
+from qcsc_prefect.core.bounded_files import file_limit, read_regular_file, structure_limit
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    DamagedRecordError,
+    FormatVersionError,
+    JobNotFoundError,
+    RecordError,
+)
 from qcsc_prefect.integrations.qiskit.durable_files import create_file_once, write_file_atomically
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,  # noqa: TC001 - msgspec reads a field's type at run time
 )
 from qcsc_prefect.integrations.qiskit.process_locks import ProcessLock
 from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName  # noqa: TC001 - likewise
+from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 __all__ = ["MAX_BYTES", "MAX_JOBS", "LocalJob", "LocalJobStore", "LocalOutcome"]
 
@@ -44,6 +60,12 @@ MAX_BYTES = 2 * 1024**3
 _ABANDONED_AFTER = timedelta(days=30)
 
 _ID_PREFIX = "local-"
+_SIZE_VARIABLE = "QCSC_PREFECT_LOCAL_MAX_BYTES"
+_SCHEMA_VERSION = 1
+
+T = TypeVar("T", "LocalJob", "LocalOutcome")
+
+logger = logging.getLogger(__name__)
 
 
 class LocalJob(msgspec.Struct, kw_only=True, frozen=True):
@@ -59,6 +81,7 @@ class LocalJob(msgspec.Struct, kw_only=True, frozen=True):
         options: Native options of the primitive.
         tags: Tags by which it can be found.
         implementation: Which of the client's implementations of the primitive runs it.
+        inputs_sha256: SHA-256 of its encoded PUBs, in hexadecimal digits.
         schema_version: Version of this schema.
     """
 
@@ -71,7 +94,8 @@ class LocalJob(msgspec.Struct, kw_only=True, frozen=True):
     options: dict[str, object] = {}
     tags: list[str] = []
     implementation: PrimitiveImplementation = "classic"
-    schema_version: int = 1
+    inputs_sha256: str = ""
+    schema_version: int = _SCHEMA_VERSION
 
 
 class LocalOutcome(msgspec.Struct, kw_only=True, frozen=True):
@@ -82,14 +106,16 @@ class LocalOutcome(msgspec.Struct, kw_only=True, frozen=True):
         completed: When it ended.
         started: When it began to run; None where it never did.
         message: Why it failed.
+        result_sha256: SHA-256 of its encoded result, in hexadecimal digits; None without a result.
         schema_version: Version of this schema.
     """
 
-    state: str
+    state: Literal["DONE", "ERROR", "CANCELLED"]
     completed: datetime
     started: datetime | None = None
     message: str | None = None
-    schema_version: int = 1
+    result_sha256: str | None = None
+    schema_version: int = _SCHEMA_VERSION
 
 
 class LocalJobStore:
@@ -97,6 +123,7 @@ class LocalJobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._told: set[str] = set()
 
     @classmethod
     def default(cls) -> LocalJobStore:
@@ -115,7 +142,8 @@ class LocalJobStore:
         prepared = self.root / f".{job.job_id}.new"
         prepared.mkdir()
         write_file_atomically(prepared / "inputs.json", encoded_inputs)
-        write_file_atomically(prepared / "job.json", msgspec.json.encode(job))
+        job = msgspec.structs.replace(job, inputs_sha256=_sha256(encoded_inputs))
+        write_file_atomically(prepared / "job.json", _sealed_bytes(job.job_id, "job.json", job))
         prepared.rename(self.root / job.job_id)
 
     @staticmethod
@@ -128,60 +156,108 @@ class LocalJobStore:
 
         Raises:
             JobNotFoundError: If there is no such job.
-            DamagedRecordError: If its file is no `LocalJob`.
+            RecordError: If what was asked cannot be read any more.
         """
-        try:
-            content = (self._folder(job_id) / "job.json").read_bytes()
-        except FileNotFoundError as error:
+        folder = self._folder(job_id)
+        if not folder.is_dir():
             raise JobNotFoundError(
                 f"No local job {job_id!r} in {self.root}. Local jobs are kept on the machine and "
                 "below the PREFECT_HOME where they were submitted, and old ones are removed once "
                 f"there are more than {MAX_JOBS}; submit it again.",
                 job_id=job_id,
-            ) from error
-        try:
-            return msgspec.json.decode(content, type=LocalJob)
-        except msgspec.DecodeError as error:
-            raise DamagedRecordError(
-                f"{self._folder(job_id) / 'job.json'} is damaged: {error}"
-            ) from error
+            )
+        job = self._sealed(job_id, "job.json", LocalJob)
+        if job is None:
+            raise DamagedRecordError(f"{folder / 'job.json'} is missing.")
+        return job
 
     def jobs(self) -> list[LocalJob]:
-        """Return all jobs, oldest first."""
-        if not self.root.is_dir():
-            return []
+        """Return all jobs that can be read, oldest first; the log names the others, once."""
         jobs = []
         for folder in self.root.glob(f"{_ID_PREFIX}*"):
             try:
                 jobs.append(self.job(folder.name))
             except JobNotFoundError:
                 continue  # removed since the folder was listed
+            except RecordError as error:
+                if folder.name not in self._told:
+                    self._told.add(folder.name)
+                    logger.warning("Local job %s is passed over: %s", folder.name, error)
         return sorted(jobs, key=lambda job: job.created)
 
-    def inputs(self, job_id: str) -> bytes:
-        """Return the encoded PUBs of a job."""
-        return (self._folder(job_id) / "inputs.json").read_bytes()
+    def inputs(self, job: LocalJob) -> bytes:
+        """Return the encoded PUBs of a job.
+
+        Raises:
+            RecordError: If they are not what was stored, or cannot be read.
+        """
+        return self._hashed(job.job_id, "inputs.json", job.inputs_sha256)
 
     def outcome(self, job_id: str) -> LocalOutcome | None:
         """Return how a job ended, or None while it has not.
 
         Raises:
-            DamagedRecordError: If its file is no `LocalOutcome`.
+            DamagedRecordError: If what is stored of it is not what was.
+            RecordError: If it cannot be read.
+        """
+        return self._sealed(job_id, "outcome.json", LocalOutcome)
+
+    def result(self, job: LocalJob, outcome: LocalOutcome) -> bytes:
+        """Return the encoded result of a job that is done.
+
+        Raises:
+            DamagedRecordError: If it is missing, or not what was stored.
+            RecordError: If it cannot be read.
+        """
+        return self._hashed(job.job_id, result_file(job), outcome.result_sha256)
+
+    def withdraw_damaged(self, job: LocalJob) -> None:
+        """Let a job run again whose outcome or result is damaged; the caller holds its run lock.
+
+        Raises:
+            RecordError: If the outcome or the result cannot be read.
+            OSError: If they cannot be removed.
         """
         try:
-            content = (self._folder(job_id) / "outcome.json").read_bytes()
+            outcome = self.outcome(job.job_id)
+            if outcome is not None and outcome.state == "DONE":
+                self.result(job, outcome)
+        except DamagedRecordError as error:
+            logger.warning("Local job %s is run again: %s", job.job_id, error)
+            for name in (result_file(job), "outcome.json"):
+                _remove(self._folder(job.job_id) / name)
+
+    def _sealed(self, job_id: str, name: str, kind: type[T]) -> T | None:
+        content = self._content(job_id, name, structure_limit())
+        if content is None:
+            return None
+        path = self._folder(job_id) / name
+        try:
+            stored = msgspec.convert(unsealed_json(f"{job_id}/{name}", content), kind)
+        except (DamagedRecordError, msgspec.ValidationError) as error:
+            raise DamagedRecordError(f"{path} is damaged: {error}.") from error
+        if stored.schema_version > _SCHEMA_VERSION:
+            raise FormatVersionError(f"{path} was written by a newer qcsc-prefect-qiskit.")
+        return stored
+
+    def _hashed(self, job_id: str, name: str, sha256: str | None) -> bytes:
+        content = self._content(job_id, name, file_limit())
+        if content is None:
+            raise DamagedRecordError(f"{self._folder(job_id) / name} is missing.")
+        if _sha256(content) != sha256:
+            raise DamagedRecordError(
+                f"{self._folder(job_id) / name} is damaged: it is not what was written."
+            )
+        return content
+
+    def _content(self, job_id: str, name: str, limit: int) -> bytes | None:
+        path = self._folder(job_id) / name
+        try:
+            return read_regular_file(path, limit)
         except FileNotFoundError:
             return None
-        try:
-            return msgspec.json.decode(content, type=LocalOutcome)
-        except msgspec.DecodeError as error:
-            raise DamagedRecordError(
-                f"{self._folder(job_id) / 'outcome.json'} is damaged: {error}"
-            ) from error
-
-    def result(self, job: LocalJob) -> bytes:
-        """Return the encoded result of a job that is done."""
-        return (self._folder(job.job_id) / result_file(job)).read_bytes()
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
 
     def finish(self, job: LocalJob, outcome: LocalOutcome, result: bytes | None = None) -> bool:
         """Record how a job ended; only the first outcome of a job counts.
@@ -197,7 +273,10 @@ class LocalJobStore:
         folder = self._folder(job.job_id)
         if result is not None:
             write_file_atomically(folder / result_file(job), result)
-        return create_file_once(folder / "outcome.json", msgspec.json.encode(outcome))
+            outcome = msgspec.structs.replace(outcome, result_sha256=_sha256(result))
+        return create_file_once(
+            folder / "outcome.json", _sealed_bytes(job.job_id, "outcome.json", outcome)
+        )
 
     def run_lock(self, job_id: str) -> ProcessLock:
         """Return the lock that whoever runs the job holds."""
@@ -214,6 +293,7 @@ class LocalJobStore:
 
     def _remove_oldest(self) -> None:
         ended: list[tuple[float, int, Path]] = []
+        limit = _size_limit()
         count = 0
         for folder in self.root.glob(f"{_ID_PREFIX}*"):
             count += 1
@@ -222,7 +302,6 @@ class LocalJobStore:
                 ended.append((last_change, _size(folder), folder))
         ended.sort()
         size = sum(entry[1] for entry in ended)
-        limit = int(os.environ.get("QCSC_PREFECT_LOCAL_MAX_BYTES", MAX_BYTES))
         for _, folder_size, folder in ended:
             if count < MAX_JOBS and size <= limit:
                 return
@@ -236,15 +315,42 @@ def result_file(job: LocalJob) -> str:
     return "result.json" if job.implementation == "classic" else "result.qcsc"
 
 
+def _sealed_bytes(job_id: str, name: str, content: LocalJob | LocalOutcome) -> bytes:
+    return json.dumps(sealed(f"{job_id}/{name}", msgspec.to_builtins(content))).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _size_limit() -> int:
+    text = os.environ.get(_SIZE_VARIABLE, str(MAX_BYTES))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"The environment variable {_SIZE_VARIABLE} is {text:.40}, and should be a number of "
+            "bytes. Correct it, or unset it."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever lies at a path."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _last_change(folder: Path) -> float | None:
     """When a job ended (or was abandoned), or None while somebody may still wait for it."""
     try:
         return (folder / "outcome.json").stat().st_mtime
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # it has not ended, or the folder is something else
     try:
         created = folder.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return None
     abandoned = datetime.fromtimestamp(created, UTC) < datetime.now(UTC) - _ABANDONED_AFTER
     return created if abandoned else None
@@ -255,6 +361,6 @@ def _size(folder: Path) -> int:
     for file in folder.glob("*"):
         try:
             size += file.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             continue
     return size

@@ -6,25 +6,33 @@ import functools
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.container import decode_container, encode_container
+from qcsc_prefect.core.container import DecodedContainer, encode_container, read_container
 
 from .base64_pieces import decode_pieces, encode_pieces, text_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+#: Under which of the container's facts its record's key stands.
+KEY_FACT = "key"
 
-def encode_output(output: object) -> Iterator[bytes]:
+
+def encode_output(output: object, key: str | None = None) -> Iterator[bytes]:
     """The base64 text of an output's container, piece by piece.
+
+    Args:
+        output: The output.
+        key: The key of the record that it is for, where that is known; the container names it.
 
     Raises:
         UnsupportedTypeError: The output, or a value inside it, has no place in a container.
     """
-    container = encode_container(output, codec="zstd", about=producer_versions())
+    about = producer_versions() if key is None else {**producer_versions(), KEY_FACT: key}
+    container = encode_container(output, codec="zstd", about=about)
     return encode_pieces(container.chunks)
 
 
-def decode_output(text: bytes | memoryview) -> object:
+def decode_output(text: bytes | memoryview) -> DecodedContainer:
     """The output whose base64 text this is.
 
     Raises:
@@ -33,7 +41,7 @@ def decode_output(text: bytes | memoryview) -> object:
     return decode_output_pieces(text_pieces(text))
 
 
-def decode_output_pieces(pieces: Iterable[bytes | memoryview]) -> object:
+def decode_output_pieces(pieces: Iterable[bytes | memoryview]) -> DecodedContainer:
     """The output whose base64 text these pieces are.
 
     Args:
@@ -42,7 +50,7 @@ def decode_output_pieces(pieces: Iterable[bytes | memoryview]) -> object:
     Raises:
         RecordError: The text is damaged, or this release cannot read it.
     """
-    return decode_container(decode_pieces(pieces))
+    return read_container(decode_pieces(pieces))
 
 
 @functools.cache

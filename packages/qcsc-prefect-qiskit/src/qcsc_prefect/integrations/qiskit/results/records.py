@@ -4,7 +4,7 @@ Prefect serializes on the event loop, which stands still for most of a second ov
 reads a record with whatever serializer the *record* names, pickle too. The two functions here
 write and read the same records, under the same keys, so that either side finds what the other
 wrote; but they work in a thread and in short pieces, write local files atomically, and read no
-record but the serializer's own.
+record but the serializer's own. They tell a record that was written under another key, too.
 
 A record is the JSON text ``{"metadata":{...},"result":"<base64>"}``.
 """
@@ -15,20 +15,21 @@ import io
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from prefect.filesystems import NullFileSystem
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage
 
+from qcsc_prefect.core.bounded_files import file_limit
 from qcsc_prefect.core.container_file import write_chunks_atomically
 from qcsc_prefect.core.errors import DamagedRecordError, RecordError
 
 from ..blocking_calls import run_blocking
-from ..storage_blocks import call_block, is_local, local_path
+from ..storage_blocks import call_block, is_local, local_path, metadata_block, open_local
 from .base64_pieces import TEXT_PIECE
-from .encoding import decode_output, decode_output_pieces, encode_output
+from .encoding import KEY_FACT, decode_output, decode_output_pieces, encode_output
 from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
+
+    from qcsc_prefect.core.container import DecodedContainer
 
 __all__ = ["StoredResult", "aread_result_record", "awrite_result_record"]
 
@@ -111,20 +114,22 @@ async def awrite_result_record(
     )
     metadata = record.metadata
     storage_key = metadata.storage_key or key
-    metadata_storage = _separate_metadata_storage(store)
+    metadata_storage = metadata_block(store)
     if metadata_storage is None:
-        await _write(storage, storage_key, output, metadata.dump_bytes())
+        chunks = encode_record(output, metadata.dump_bytes(), key)
+        await _write(storage, storage_key, chunks)
     else:
-        await _write(storage, storage_key, output, None)
+        await _write(storage, storage_key, encode_output(output, key))
         await call_block(metadata_storage, "write_path", key, metadata.dump_bytes())
 
 
 async def aread_result_record(store: ResultStore, key: str) -> StoredResult | None:
     """Read the output that lies under a key, or None where there is none that can be used.
 
-    A record that is absent or expired is a miss. So is one that is damaged, was written by a
-    newer release, by another serializer, or holds a type that is not installed; a warning then
-    says so. The event loop goes on meanwhile, and nothing that the record names is executed.
+    A record that is absent or expired is a miss. So is one that is damaged, was written under
+    another key, by a newer release or by another serializer, holds a type that is not installed,
+    or would take more memory than ``QCSC_PREFECT_MAX_RECORD_BYTES`` allows; a warning then says
+    so. The event loop goes on meanwhile, and nothing that the record names is executed.
 
     Args:
         store: Where from: a task's result store, ``get_result_store()``, or one of your own.
@@ -133,52 +138,54 @@ async def aread_result_record(store: ResultStore, key: str) -> StoredResult | No
     Returns:
         The output with its expiration, or None. The output is this caller's own: nobody else
         holds the same object.
+
+    Raises:
+        ConfigurationError: ``QCSC_PREFECT_MAX_RECORD_BYTES`` holds no number.
     """
     storage = await _storage_of(store)
-    metadata_storage = _separate_metadata_storage(store)
+    metadata_storage = metadata_block(store)
     try:
         if metadata_storage is not None:
             return await _read_separately(storage, metadata_storage, key)
         if is_local(storage):
             return await run_blocking(_read_local_record, storage, key)
         content = await _read(storage, key)
-        return None if content is None else await run_blocking(_decode_record, content)
+        return None if content is None else await run_blocking(_decode_record, content, key)
     except RecordError as exc:
         _logger.warning("The stored result under the key %s is not used: %s", key, exc)
         return None
 
 
-def encode_record(output: object, metadata: bytes) -> Iterator[bytes]:
+def encode_record(output: object, metadata: bytes, key: str) -> Iterator[bytes]:
     """The record of an output, in chunks, with Prefect's metadata as JSON text."""
     yield _BEFORE_METADATA + metadata + _BEFORE_RESULT
-    yield from encode_output(output)
+    yield from encode_output(output, key)
     yield _AFTER_RESULT
 
 
 def _read_local_record(storage: LocalFileSystem, key: str) -> StoredResult | None:
     """Read a record without ever holding the whole of its text."""
-    path = local_path(storage, key)
     try:
-        with path.open("rb") as file:
+        with open_local(storage, key, file_limit()) as file:
             beginning = file.read(_LONGEST_METADATA)
             end = file.seek(-len(_AFTER_RESULT), os.SEEK_END) if beginning else 0
             layout = _layout(beginning)
             if layout is None or file.read() != _AFTER_RESULT:
                 file.seek(0)
-                return _decode_record(file.read())
+                return _decode_record(file.read(), key)
             metadata, start = layout
             if _is_expired(metadata):
                 return None
             file.seek(start)
             pieces = (file.read(min(TEXT_PIECE, end - at)) for at in range(start, end, TEXT_PIECE))
-            return StoredResult(decode_output_pieces(pieces), metadata.expiration)
+            return _stored_result(metadata, decode_output_pieces(pieces), key)
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise RecordError(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise RecordError(f"It cannot be read: {exc.strerror}.") from exc
 
 
-def _decode_record(content: bytes) -> StoredResult | None:
+def _decode_record(content: bytes, key: str) -> StoredResult | None:
     layout = _layout(content)
     if layout is not None and content.endswith(_AFTER_RESULT):
         metadata, start = layout
@@ -187,7 +194,19 @@ def _decode_record(content: bytes) -> StoredResult | None:
         metadata, text = _parsed_record(content)
     if _is_expired(metadata):
         return None
-    return StoredResult(decode_output(text), metadata.expiration)
+    return _stored_result(metadata, decode_output(text), key)
+
+
+def _stored_result(metadata: _Metadata, decoded: DecodedContainer, key: str) -> StoredResult:
+    """What a record holds, if it is that of the key."""
+    written_as = decoded.about.get(KEY_FACT)
+    if written_as is None and metadata.storage_key is not None:
+        # Prefect wrote it, and names the path; the folder may have been moved since.
+        name = PurePosixPath(metadata.storage_key).name
+        written_as = key if name == PurePosixPath(key).name else name
+    if written_as not in (None, key):
+        raise DamagedRecordError(f"It was written under the key {written_as:.200}.")
+    return StoredResult(decoded.value, metadata.expiration)
 
 
 def _layout(beginning: bytes) -> tuple[_Metadata, int] | None:
@@ -247,23 +266,14 @@ async def _read_separately(
     content = await _read(storage, metadata.storage_key or key)
     if content is None:
         return None
-    return StoredResult(await run_blocking(decode_output, content), metadata.expiration)
+    return _stored_result(metadata, await run_blocking(decode_output, content), key)
 
 
 async def _storage_of(store: ResultStore) -> WritableFileSystem:
     return store.result_storage or await aget_default_result_storage()
 
 
-def _separate_metadata_storage(store: ResultStore) -> WritableFileSystem | None:
-    # A flow's own store has the null file system there, which keeps nothing.
-    storage = store.metadata_storage
-    return None if storage is None or isinstance(storage, NullFileSystem) else storage
-
-
-async def _write(
-    storage: WritableFileSystem, key: str, output: object, metadata: bytes | None
-) -> None:
-    chunks = encode_output(output) if metadata is None else encode_record(output, metadata)
+async def _write(storage: WritableFileSystem, key: str, chunks: Iterator[bytes]) -> None:
     if is_local(storage):
         await run_blocking(_write_file, storage, key, chunks)
     else:
@@ -294,14 +304,16 @@ async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
         return None
     if not isinstance(content, bytes):
         raise DamagedRecordError(f"The storage gave a {type(content).__name__} instead of bytes.")
+    if len(content) > file_limit():
+        raise RecordError(f"It has {len(content)} bytes, and no more than {file_limit()} are read.")
     return content
 
 
 def _read_file(storage: LocalFileSystem, key: str) -> bytes | None:
-    path = local_path(storage, key)
     try:
-        return path.read_bytes()
+        with open_local(storage, key, file_limit()) as file:
+            return file.read()
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise RecordError(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise RecordError(f"It cannot be read: {exc.strerror}.") from exc

@@ -82,7 +82,7 @@ class PrimitiveResultSerializer(Serializer):
         from .encoding import decode_output
 
         try:
-            return decode_output(blob)
+            return decode_output(blob).value
         except RecordError as exc:
             _logger.warning("A stored result is not used: %s", exc)
             raise

@@ -10,6 +10,7 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
@@ -17,7 +18,12 @@ __all__ = ["load_backend", "why_not_found"]
 
 
 def load_backend(
-    service: QiskitRuntimeService, name: str, lookup: threading.Lock, *, again: bool
+    service: QiskitRuntimeService,
+    name: str,
+    lookup: threading.Lock,
+    *,
+    again: bool,
+    own: Callable[[], IBMBackend] | None = None,
 ) -> IBMBackend:
     """Return a backend with its calibration; blocks.
 
@@ -27,6 +33,7 @@ def load_backend(
         lookup: Held meanwhile: a lookup changes the service's active instance, and takes one
             connection.
         again: Whether the service was asked for this backend before.
+        own: Makes the backend, where the configuration has a way of its own.
 
     Returns:
         The native backend.
@@ -41,7 +48,7 @@ def load_backend(
 
     try:
         with lookup:
-            backend = service.backend(name)
+            backend = service.backend(name) if own is None else own()
             if again:
                 # The service keeps the configuration for its life; a new object needs a new one.
                 backend.refresh()

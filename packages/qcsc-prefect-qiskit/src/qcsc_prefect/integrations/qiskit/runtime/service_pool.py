@@ -55,6 +55,9 @@ class ServiceConfig(Protocol):
     def get_service(self) -> QiskitRuntimeService:
         """Create the native service; blocks."""
 
+    def own_get_backend(self) -> Callable[[], IBMBackend] | None:
+        """Return what makes the backend instead of the service, where there is such a thing."""
+
 
 @dataclass(eq=False)
 class _PooledService(MadeOnce["QiskitRuntimeService"]):
@@ -299,7 +302,15 @@ class ServicePool:
         return current
 
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
-        make_once(pooled, config.get_service, functools.partial(self._forget, key, pooled))
+        def make() -> QiskitRuntimeService:
+            # Imports the client, which takes seconds; in this thread it may.
+            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+
+            service = config.get_service()
+            sign_in_promptly(service)  # where a configuration makes its service by itself
+            return service
+
+        make_once(pooled, make, functools.partial(self._forget, key, pooled))
 
     def _forget(self, key: Hashable, pooled: _PooledService) -> None:
         with self._lock:
@@ -317,7 +328,12 @@ class ServicePool:
             else:
                 wanted = pooled.backends[name] = MadeOnce()
                 load = functools.partial(
-                    load_backend, service, name, pooled.lookup, again=known is not None
+                    load_backend,
+                    service,
+                    name,
+                    pooled.lookup,
+                    again=known is not None,
+                    own=config.own_get_backend(),
                 )
 
         def forget() -> None:

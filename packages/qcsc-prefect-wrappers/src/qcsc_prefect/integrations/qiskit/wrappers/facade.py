@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.job import HandleArguments, QCSCPrimitiveJob
@@ -70,7 +71,15 @@ def refuse_flags_without_robust(cache: CacheFlags, fetch: FetchFlags) -> None:
 
 
 class PrimitiveFacade:
-    """A configuration, default options, and the submit task they are handed to."""
+    """A configuration, default options, and the submit task they are handed to.
+
+    Attributes:
+        runtime_block_name: Name of the saved configuration, or None.
+        runtime_config: Inline configuration, or None.
+        options: Default options as a plain mapping, or None.
+        backend_name: The facade's own, or that of the inline configuration; None where a saved
+            block decides.
+    """
 
     def __init__(
         self,
@@ -81,14 +90,15 @@ class PrimitiveFacade:
         backend_name: str | None,
     ) -> None:
         require_one_config(runtime_block_name, runtime_config)
-        self._runtime_block_name = runtime_block_name
-        self._runtime_config = runtime_config
-        self._options = None if options is None else dict(options)
-        self._backend_name = backend_name
+        self.runtime_block_name = runtime_block_name
+        self.runtime_config = runtime_config
+        self.options = options_mapping(options)
+        configured = None if runtime_config is None else runtime_config.backend_name
+        self.backend_name = backend_name or configured
 
     def _options_of(self, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """Options of a call replace the facade's; they are not merged."""
-        return self._options if options is None else dict(options)
+        return options_mapping(self.options if options is None else options)
 
     async def _submit(
         self,
@@ -102,8 +112,8 @@ class PrimitiveFacade:
         fetch: FetchFlags,
     ) -> QCSCPrimitiveJob:
         runtime = {
-            "runtime_block_name": self._runtime_block_name,
-            "runtime_config": self._runtime_config,
+            "runtime_block_name": self.runtime_block_name,
+            "runtime_config": self.runtime_config,
         }
 
         async def submit(pubs: Sequence[object]) -> Mapping[str, Any]:
@@ -112,7 +122,7 @@ class PrimitiveFacade:
                 **runtime,
                 **counted,
                 options=options,
-                backend_name=self._backend_name,
+                backend_name=self.backend_name,
                 input_digest=cache.input_digest,
                 cache_submit=cache.cache_submit,
                 cache_scope=cache.cache_scope,
@@ -122,8 +132,8 @@ class PrimitiveFacade:
             )
 
         handle: HandleArguments = {
-            "runtime_block_name": self._runtime_block_name,
-            "runtime_config": self._runtime_config,
+            "runtime_block_name": self.runtime_block_name,
+            "runtime_config": self.runtime_config,
             "options": options,
             "artifact_key": fetch.artifact_key,
             "cache_result": fetch.cache_result,
@@ -137,7 +147,7 @@ class PrimitiveFacade:
                 primitive,
                 pubs,
                 runtime=runtime,
-                backend_name=self._backend_name,
+                backend_name=self.backend_name,
                 counted=counted,
                 options=options,
                 cache=cache,

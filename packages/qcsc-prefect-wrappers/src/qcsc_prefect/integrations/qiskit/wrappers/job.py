@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.fetching import DEFAULT_CHANNEL
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import html_repr, job_page_url, short_repr
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.pubs import known_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.fetch_options import fetch_task
 from qcsc_prefect.integrations.qiskit.wrappers.synchronous import run_synchronously
@@ -41,7 +42,7 @@ class QCSCPrimitiveJob:
     `fetch_qiskit_job_result_task`. It is not a native ``RuntimeJobV2``.
 
     A handle can be made anew from a reference, in another process or on another machine; then
-    ``pubs`` may be None, and the metadata say less about them.
+    ``pubs`` may be None or an empty list, and the metadata say less about them.
 
     Args:
         job_reference: Serializable reference returned by a submit task.
@@ -93,9 +94,9 @@ class QCSCPrimitiveJob:
         self._reference = parse_job_reference(job_reference, require_job_id=False)
         self._runtime_block_name = runtime_block_name
         self._runtime_config = runtime_config
-        self._pubs = None if pubs is None else collect_pubs(pubs)
+        self._pubs = known_pubs(pubs)
         self._artifact_key = artifact_key
-        self._options = None if options is None else dict(options)
+        self._options = options_mapping(options)
         self._cache_result = cache_result
         self._retry_fetch = retry_fetch
         self._max_wait = max_wait

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.presentation import JobOutput
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
@@ -18,7 +19,7 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     refuse_options_that_tie_pubs,
 )
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
@@ -82,7 +83,7 @@ async def locate_pubs(
         The native PUBs and their locations, in the order of the call.
     """
     config = await resolve_config(**runtime)
-    backend_name = config.backend_name or backend_name
+    backend_name = backend_name_of(config, backend_name)
     if backend_name is None:
         raise ConfigurationError(
             f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
@@ -109,6 +110,9 @@ async def locate_pubs(
     async with hold_lock(f"pubs {sorted(config.identity().items())}"):
         refresh = refresh_requested()
         found = {key: None if refresh else await locations.find(key) for key in keys}
+        for known in filter(None, found.values()):
+            earlier = parse_job_reference(known.job_reference)
+            tell_of_an_earlier_kind(earlier, primitive, config, logger)
         missing = [index for index, key in enumerate(keys) if found[key] is None]
         logger.info(
             "%d of %d PUBs were run before; %s",

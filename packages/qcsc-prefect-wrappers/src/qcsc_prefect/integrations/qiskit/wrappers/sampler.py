@@ -214,11 +214,11 @@ class QCSCSamplerV2(PrimitiveFacade):
         refuse_flags_without_robust(cache, fetch)
         output: dict[str, Any] = await run_sampler_task(
             pubs,
-            self._runtime_block_name,
+            self.runtime_block_name,
             shots=shots,
             artifact_key=artifact_key,
             options=self._options_of(options),
-            runtime_config=self._runtime_config,
+            runtime_config=self.runtime_config,
             input_digest=input_digest,
             max_wait=max_wait,
             cancel_job_on_cancellation=cancel_job_on_cancellation,

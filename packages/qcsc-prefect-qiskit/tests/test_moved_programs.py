@@ -1,0 +1,123 @@
+"""What programs hand over that were written for 0.3 or for the bare client."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from qiskit import QuantumCircuit
+from qiskit_ibm_runtime import EstimatorOptions, QiskitRuntimeService, SamplerOptions
+
+from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.integrations.qiskit import (
+    QiskitRuntimeConfig,
+    build_qiskit_sampler_input_digest,
+    fetch_qiskit_job_result_task,
+    submit_sampler_job_task,
+)
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.pubs import known_pubs
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool
+from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+NAMES = ["backend_name", "instance", "url", "account_name", "filename", "region", "token"]
+LOCAL = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
+
+
+def bell() -> QuantumCircuit:
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    return circuit
+
+
+@pytest.mark.parametrize("field", NAMES)
+def test_names_are_stripped_and_blank_ones_refused(field: str) -> None:
+    stripped = getattr(QiskitRuntimeConfig(**{field: " us-east "}), field)
+    assert (stripped.get_secret_value() if field == "token" else stripped) == "us-east"
+    for blank in ("", "  "):
+        with pytest.raises(ValidationError, match="it is blank"):
+            QiskitRuntimeConfig(**{field: blank})
+
+
+def test_other_names_of_a_call_are_stripped_too() -> None:
+    assert QiskitRuntimeConfig(channel=" local ").channel == "local"
+    assert QiskitRuntimeConfig(plans_preference=[" open "]).plans_preference == ["open"]
+    with pytest.raises(ConfigurationError, match="backend_name refused"):
+        backend_name_of(QiskitRuntimeConfig(), "  ")
+
+
+async def test_a_block_of_a_channel_that_is_gone_says_what_to_write(prefect_home: Path) -> None:
+    with pytest.raises(ValidationError, match="write 'ibm_quantum_platform'"):
+        QiskitRuntimeConfig(channel="ibm_quantum")
+    saved = QiskitRuntimeConfig.model_construct(channel="ibm_quantum", backend_name="ibm_x")
+    await saved.save("of-0-3")
+    with pytest.raises(ConfigurationError, match=r"'of-0-3'.*write 'ibm_quantum_platform'"):
+        await resolve_config("of-0-3", None)
+
+
+def test_native_options_are_what_was_set() -> None:
+    estimator = EstimatorOptions(resilience_level=1)
+    estimator.resilience.zne.amplifier = "pea"
+    estimator.environment.job_tags = ["mine"]
+    assert options_mapping(estimator) == {
+        "resilience_level": 1,
+        "resilience": {"zne": {"amplifier": "pea"}},
+        "environment": {"job_tags": ["mine"]},
+    }
+    by_hand = {"default_shots": 9, "twirling": {"enable_gates": True}}
+    native = SamplerOptions(**by_hand)
+    assert options_mapping(native) == by_hand
+    assert options_mapping({"default_shots": 9, "twirling": native.twirling}) == by_hand
+    digests = {build_qiskit_sampler_input_digest([bell()], options=o) for o in (native, by_hand)}
+    assert len(digests) == 1
+    with pytest.raises(InputError, match="got list") as caught:
+        options_mapping([1])
+    assert caught.value.path == "options"
+
+    models = pytest.importorskip("qiskit_ibm_runtime.options_models")
+    options = models.SamplerOptions(default_shots=9)
+    options.twirling.enable_gates = True
+    assert options_mapping(options) == {"default_shots": 9, "twirling": {"enable_gates": True}}
+
+
+async def test_a_fetch_without_pubs_and_with_native_options(prefect_home: Path) -> None:
+    options = SamplerOptions(default_shots=20)
+    reference = await submit_sampler_job_task([bell()], options=options, runtime_config=LOCAL)
+    assert reference["options"] == {"default_shots": 20}
+    output = await fetch_qiskit_job_result_task(
+        job_reference=reference, pubs=[], options=options, runtime_config=LOCAL
+    )
+    assert sum(output["result"][0].data.meas.get_counts().values()) == 20
+    assert known_pubs(iter([])) is None
+
+
+class BusyLab(QiskitRuntimeConfig):
+    _block_type_name = "Busy Lab"
+    _block_type_slug = "busy-lab"
+
+    def get_service(self) -> QiskitRuntimeService:
+        CALLS.append(("service", threading.current_thread() is threading.main_thread()))
+        return super().get_service()
+
+    def get_backend(self) -> object:
+        CALLS.append(("backend", threading.current_thread() is threading.main_thread()))
+        return super().get_backend()
+
+
+CALLS: list[tuple[str, bool]] = []
+
+
+async def test_what_a_subclass_has_of_its_own_is_called() -> None:
+    with EmulatedService(backends=["fake_manila"]) as emulated, emulated.client_environment():
+        fields = emulated.runtime_config_fields()
+        pool = ServicePool()
+        CALLS.clear()
+        own = await pool.backend(BusyLab(**fields), "fake_manila")
+        assert CALLS == [("service", False), ("backend", False), ("service", False)]
+        plain = await pool.backend(QiskitRuntimeConfig(**fields), "fake_manila")
+        assert own is not plain
