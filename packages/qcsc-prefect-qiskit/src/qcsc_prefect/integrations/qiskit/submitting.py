@@ -13,7 +13,6 @@ from qcsc_prefect.integrations.qiskit.cache import (
     qiskit_estimator_submit_cache_key,
     qiskit_sampler_submit_cache_key,
 )
-from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
@@ -157,9 +156,12 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
             f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
             "backend. Set its backend_name."
         )
+    from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
+
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
-    refuse_unsendable_metadata(pubs, config.primitive_implementation())
+    implementation = config.primitive_implementation(arguments.primitive)
+    refuse_unsendable_metadata(pubs, implementation)
     return JobRequest(
         primitive=arguments.primitive,
         pubs=pubs,
@@ -168,7 +170,7 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(arguments.primitive),
+        implementation=implementation,
         group=current_group(config),
     )
 
