@@ -213,11 +213,14 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
             f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
             "backend. Set its backend_name."
         )
+    from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
+
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
     implementation = config.primitive_implementation(arguments.primitive)
     if (arguments.primitive, implementation) == ("sampler", "client_side"):
         refuse_pubs_without_outcome(pubs)
+    refuse_unsendable_metadata(pubs, implementation)
     return JobRequest(
         primitive=arguments.primitive,
         pubs=pubs,
