@@ -18,11 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcsc_prefect.core.cache_keys import build_result_cache_key, build_submit_cache_key
 from qcsc_prefect.core.errors import (
     JobFailedError,
     JobNotFoundError,
     ResultUnavailableError,
     SubmissionError,
+    SubmissionUncertainError,
 )
 from qcsc_prefect.core.retry import (
     COMMON_RULES,
@@ -38,6 +40,7 @@ from qcsc_prefect.core.retry import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LOOK_FIRST = RetryAnswer.LOOK_FIRST
 RETRY, DO_NOT, UNKNOWN = RetryAnswer.RETRY, RetryAnswer.DO_NOT, RetryAnswer.UNKNOWN
 
 
@@ -331,3 +334,78 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 )
 def test_retry_after(headers: object, seconds: float | None) -> None:
     assert retry_after_seconds(headers, now=NOW) == seconds
+
+
+LOST = {"status": 504, "retry_after": 1.0, "retryable": True}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SubmissionUncertainError("lost", **LOST),
+        raised(SubmissionUncertainError("lost"), cause=ConnectionResetError()),
+        raised(TimeoutError(), cause=SubmissionUncertainError("lost")),
+        in_context(ConnectionResetError(), SubmissionUncertainError("lost")),
+        ExceptionGroup("g", [TypeError(), ExceptionGroup("h", [SubmissionUncertainError("lost")])]),
+        raised(TimeoutError(), cause=ExceptionGroup("g", [SubmissionUncertainError("lost")])),
+    ],
+)
+def test_an_uncertain_submission_is_looked_for_first(error: BaseException) -> None:
+    advice = advise_retry(error)
+    assert advice.answer is LOOK_FIRST
+    assert "look for the job" in advice.because
+
+
+class Record:
+    """What holds a state's data from afar."""
+
+    def __init__(self, result: object) -> None:
+        self.result = result
+
+
+class Hostile:
+    @property
+    def result(self) -> object:
+        raise RuntimeError("closed")
+
+
+@pytest.mark.parametrize("data", [None, 3, b"", [], Record(3), Hostile()])
+def test_what_holds_no_error_is_unknown(data: object) -> None:
+    assert advise_retry(data).answer is UNKNOWN
+
+
+def test_a_record_of_an_error_is_read() -> None:
+    assert advise_retry(Record(TimeoutError())).answer is RETRY
+
+
+def test_errors_of_httpx_and_of_json() -> None:
+    import json
+
+    import httpx
+
+    with pytest.raises(json.JSONDecodeError) as damaged:
+        json.loads("<html>")
+    assert advise_retry(damaged.value).answer is RETRY
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(httpx.ConnectError) as refused:
+        httpx.get(f"http://127.0.0.1:{port}/")
+    assert advise_retry(refused.value).answer is RETRY
+    assert advise_retry(httpx.ReadTimeout("")).answer is RETRY
+    assert advise_retry(httpx.UnsupportedProtocol("")).answer is DO_NOT
+
+
+def test_keys_take_a_configuration_as_it_is() -> None:
+    class Account:
+        backend_name = None
+
+        def identity(self) -> dict[str, str | None]:
+            return {"account": "lab"}
+
+    for build, named in (
+        (build_submit_cache_key, {"input_digest": "d"}),
+        (build_result_cache_key, {"job_id": "j"}),
+    ):
+        as_it_is = build("acme", configuration=Account(), **named)
+        assert as_it_is == build("acme", configuration={"account": "lab"}, **named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prefect import flow
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit.circuit import Clbit, Parameter
 from qiskit.primitives import PrimitiveResult
 
-from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.core.errors import InputError, ResultUnavailableError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     QiskitRuntimeConfigError,
@@ -304,6 +305,62 @@ async def test_circuits_of_another_device_are_refused_before_anything_is_sent(
         )
     assert caught.value.path == "pubs[1].circuit"
     assert emulator.count("submit") == 0
+
+
+def bare_circuit(*registers: ClassicalRegister) -> QuantumCircuit:
+    circuit = QuantumCircuit(5)
+    circuit.x(0)
+    circuit.add_register(*registers)
+    return circuit
+
+
+@needs_client_side
+@pytest.mark.parametrize("local", [False, True])
+async def test_circuits_that_could_give_no_result_are_refused_before_anything_is_sent(
+    prefect_home: Path, emulator: EmulatedService, local: bool
+):
+    fields = {"channel": "local", "backend_name": "fake_manila"} if local else {}
+    config = config_of(emulator, primitives="client_side").model_copy(update=fields)
+    loose = QuantumCircuit(1)
+    loose.add_bits([Clbit()])
+    loose.measure(0, 0)
+    for circuit, reason in (
+        (bare_circuit(), "no classical register"),
+        (loose, "no classical register"),
+        (bare_circuit(ClassicalRegister(0, "nothing")), "'nothing' has no bits"),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config)
+        assert caught.value.path == "pubs[1].circuit"
+    assert emulator.count("submit") == 0
+
+
+@pytest.mark.parametrize("channel", ["local", None])
+async def test_what_the_native_primitive_runs_without_a_measurement_runs(
+    prefect_home: Path, emulator: EmulatedService, channel: str | None
+):
+    unmeasured = bare_circuit(ClassicalRegister(2, "c"))
+    for primitives in ("classic", "client_side")[: 1 + HAS_CLIENT_SIDE]:
+        config = config_of(emulator, primitives=primitives).model_copy(update={"channel": channel})
+        pubs = [unmeasured] if primitives == "client_side" else [unmeasured, bare_circuit()]
+        output = await run_sampler_task(pubs, shots=10, runtime_config=config)
+        assert output["result"][0].data.c.get_counts() == {"00": 10}
+        assert [dict(pub.data) for pub in output["result"][1:]] == [{}] * (len(pubs) - 1)
+
+
+@needs_client_side
+async def test_a_job_of_others_that_gives_no_result_is_no_hang(
+    prefect_home: Path, emulator: EmulatedService
+):
+    from qiskit_ibm_runtime.executor_sampler import Sampler
+
+    config = config_of(emulator)
+    native = await asyncio.to_thread(lambda: Sampler(config.get_backend()).run([bare_circuit()]))
+    with pytest.raises(ResultUnavailableError, match="no classical register") as caught:
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=native.job_id(), runtime_config=config), 60
+        )
+    assert (caught.value.job_id, caught.value.retryable) == (native.job_id(), False)
 
 
 @needs_client_side

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from prefect import flow, task
 from prefect.futures import wait
+from prefect.states import Cancelled, State
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import Batch, QiskitRuntimeService
 
-from qcsc_prefect.core.errors import SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
     execution_mode,
     fetch_qiskit_job_result_task,
     run_sampler_task,
@@ -140,6 +142,50 @@ async def test_it_is_closed_when_the_flow_is_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert emulator.sessions[0].accepting_jobs is False
+
+
+async def test_it_is_closed_when_the_flow_says_that_it_is_cancelled(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, "batch")
+
+    @flow
+    async def gives_up() -> State:
+        await submit_sampler_job_task([isa_circuit()], runtime_config=config)
+        return Cancelled(message="not worth going on")
+
+    state = await gives_up(return_state=True)
+    assert state.is_cancelled()
+    async with asyncio.timeout(30):
+        while emulator.sessions[0].accepting_jobs:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("primitives", ["classic", "auto"])
+@pytest.mark.parametrize("what", ["option", "circuit", "tag", 0, -5, "bogus", "0m", "2h x"])
+async def test_nothing_is_opened_for_what_is_refused(
+    prefect_home: Path, emulator: EmulatedService, what: str | int, primitives: str
+):
+    is_time = what not in {"option", "circuit", "tag"}
+    config = config_of(
+        emulator, "session", primitives=primitives, max_time=what if is_time else None
+    )
+    circuit = isa_circuit()
+    if what == "circuit":
+        circuit.h(0)
+    options = {
+        "option": {"no_such_option": 1},
+        "tag": {"environment": {"job_tags": ["x" * 100]}},
+    }.get(what, {})
+
+    @flow
+    async def refused() -> None:
+        await submit_sampler_job_task([circuit], options=options, runtime_config=config)
+
+    with pytest.raises(QiskitRuntimeConfigError if is_time else InputError):
+        await refused()
+    assert emulator.sessions == ()
+    assert emulator.count("session") == 0
 
 
 def test_synchronous_flows_and_mapped_tasks_share_one(

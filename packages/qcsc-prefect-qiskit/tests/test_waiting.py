@@ -8,9 +8,14 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.context import FlowRunContext
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.errors import (
@@ -27,6 +32,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetching,
     submit_sampler_job_task,
 )
+from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
@@ -125,6 +131,44 @@ async def test_jobs_that_do_not_queue_are_asked_for_no_position(
     waits = [wait_for_job(service, job_id, AT_ONCE, nothing) for job_id in job_ids]
     await asyncio.gather(*waits)
     assert emulated.count("metrics") == 0
+
+
+@pytest.mark.parametrize("primitives", ["classic", "auto"])
+async def test_each_run_is_told_of_its_own_job(
+    prefect_home: Path, emulated, config, primitives: str
+):
+    config = config.model_copy(update={"primitives": primitives})
+    emulated.set_schedule(queued_seconds=math.inf)
+    keys = [f"p{uuid4().hex[:12]}" for _ in range(2)]
+    job_ids = [await submit(config) for _ in keys]
+
+    @flow
+    async def fetches(job_id: str, key: str) -> tuple[object, dict]:
+        output = await fetch_qiskit_job_result_task(
+            job_id=job_id, runtime_config=config, artifact_key=key
+        )
+        context = FlowRunContext.get()
+        assert context is not None
+        return context.flow_run.id, output
+
+    async def progress(key: str) -> list[Artifact]:
+        async with get_client() as client:
+            return await client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[f"{key}-progress"]))
+            )
+
+    fetching_both = asyncio.gather(*map(fetches, job_ids, keys))
+    async with asyncio.timeout(60):
+        while not all([await progress(key) for key in keys]):
+            await asyncio.sleep(0.1)
+    emulated.release_jobs()
+    for key, (flow_run_id, output) in zip(keys, await fetching_both, strict=True):
+        [artifact] = await progress(key)
+        assert (artifact.flow_run_id, artifact.data) == (flow_run_id, 100)
+        assert "COMPLETED" in artifact.description
+        # The emulated service is none of the platform's, though no configuration says so.
+        assert "platform" not in artifact.description
+        assert "job_url" not in output["metadata"]
 
 
 async def test_a_state_change_is_one_line_in_the_log(prefect_home: Path, emulated, config, caplog):
@@ -454,6 +498,36 @@ async def test_max_wait_bounds_the_download_too(prefect_home: Path, emulated, co
     monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 30.0)
     emulated.faults.delay(2.5, "result")
     await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=2)
+
+
+async def test_max_wait_bounds_what_the_client_makes_of_the_download(
+    prefect_home: Path, emulated, config, monkeypatch
+):
+    monkeypatch.setattr(fetching, "SHORTEST_DOWNLOAD", 2.0)
+    job_id = await submit(config)
+    with (
+        result_reading._decoding,  # as if another result were decoded all that time
+        pytest.raises(JobWaitTimeoutError, match=f"{job_id} is done and its result was downloaded"),
+    ):
+        await asyncio.wait_for(
+            fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config, max_wait=1), 30
+        )
+    await fetch_qiskit_job_result_task(job_id=job_id, runtime_config=config)
+
+
+async def test_a_result_does_not_wait_for_its_description(
+    prefect_home: Path, emulated, config, monkeypatch, caplog
+):
+    monkeypatch.setattr(fetching, "METADATA_SECONDS", 0.2)
+    job_id = await submit(config)
+    emulated.faults.delay(3, "metrics")
+    output = await fetch_qiskit_job_result_task(
+        job_reference={"job_id": job_id, "primitive": "sampler", "shots": 10},
+        runtime_config=config,
+    )
+    assert output["result"][0].data.meas.get_counts() == {"1": 10}
+    assert (output["metadata"]["job_id"], output["metadata"]["shots"]) == (job_id, 10)
+    assert f"The metadata of job {job_id} are incomplete" in caplog.text
 
 
 async def test_the_download_that_cannot_be_repeated_is_not_cut_short(

@@ -48,7 +48,7 @@ async def test_a_job_from_the_queue_to_its_end():
 
     @flow
     async def experiment() -> None:
-        progress = _progress(key, job_url="https://platform.test/d1c0", min_interval=0.0)
+        progress = _progress(key, job_url=lambda: "https://platform.test/d1c0", min_interval=0.0)
         await progress.update(state="QUEUED", waited_seconds=0, queue_position=20)
         line = await _until(key, 0)
         assert line.startswith("job d1c0 on ibm_x: QUEUED (position 20) after 0 s")

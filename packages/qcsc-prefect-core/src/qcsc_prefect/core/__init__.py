@@ -25,9 +25,12 @@ from qcsc_prefect.core.cache_keys import (
 )
 from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter, canonical_bytes
 from qcsc_prefect.core.canonical_registry import CanonicalRegistry, default_registry
+from qcsc_prefect.core.container import decode_container, encode_container
 from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
+from qcsc_prefect.core.container_registry import Buffer, Part, ValueType, register_value_type
 from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import build_input_digest, digest_value, input_identity
+from qcsc_prefect.core.error_facts import ErrorFacts
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     DamagedRecordError,
@@ -59,6 +62,7 @@ __all__ = [
     "COMMON_RULES",
     "REFERENCE_SCHEMA_VERSION",
     "SCHEMA_VERSION",
+    "Buffer",
     "CanonicalRegistry",
     "CanonicalWriter",
     "ConfigurationError",
@@ -66,6 +70,7 @@ __all__ = [
     "ConfigurationWithIdentity",
     "DamagedRecordError",
     "Difference",
+    "ErrorFacts",
     "FormatVersionError",
     "InputError",
     "JobCancelledError",
@@ -77,6 +82,7 @@ __all__ = [
     "JobReferenceError",
     "JobTimeLimitError",
     "JobWaitTimeoutError",
+    "Part",
     "PubMetadata",
     "QCSCPrefectError",
     "RecordError",
@@ -87,17 +93,21 @@ __all__ = [
     "SubmissionError",
     "SubmissionUncertainError",
     "UnsupportedTypeError",
+    "ValueType",
     "advise_retry",
     "build_input_digest",
     "build_result_cache_key",
     "build_submit_cache_key",
     "canonical_bytes",
+    "decode_container",
     "default_registry",
     "describe_result",
     "digest_value",
+    "encode_container",
     "explain_difference",
     "input_identity",
     "load_result",
     "parse_job_reference",
+    "register_value_type",
     "save_result",
 ]

@@ -47,7 +47,7 @@ def build_submit_cache_key(
     prefix: str,
     *,
     input_digest: str,
-    configuration: ConfigurationIdentity | None,
+    configuration: ConfigurationWithIdentity | ConfigurationIdentity | None,
 ) -> str:
     """Return the key of a submitted job's reference.
 
@@ -55,7 +55,8 @@ def build_submit_cache_key(
         prefix: The start of the key, for example ``acme-anneal``.
         input_digest: The identity of the job's input, of :func:`build_input_digest` or any other
             text that tells inputs apart.
-        configuration: The account and service that the job is submitted through.
+        configuration: The account and service that the job is submitted through: a configuration
+            that can say its identity, or that identity.
 
     Returns:
         ``<prefix>-<64 hexadecimal digits>``.
@@ -65,7 +66,7 @@ def build_submit_cache_key(
         >>> key == build_submit_cache_key("acme", input_digest="d1", configuration="other")
         False
     """
-    parts = {"input_digest": input_digest, "configuration": configuration}
+    parts = {"input_digest": input_digest, "configuration": _identity(configuration)}
     return f"{prefix}-{digest_value(parts, domain=f'{prefix}/submit')}"
 
 
@@ -73,14 +74,14 @@ def build_result_cache_key(
     prefix: str,
     *,
     job_id: str,
-    configuration: ConfigurationIdentity | None,
+    configuration: ConfigurationWithIdentity | ConfigurationIdentity | None,
 ) -> str:
     """Return the key of a job's result.
 
     Args:
         prefix: The start of the key, for example ``acme-result``.
         job_id: The job, as the service names it.
-        configuration: The account and service that the job belongs to.
+        configuration: The account and service that the job belongs to, in the same forms.
 
     Returns:
         ``<prefix>-<64 hexadecimal digits>``.
@@ -89,5 +90,13 @@ def build_result_cache_key(
         >>> build_result_cache_key("acme-result", job_id="j1", configuration=None)[:12]
         'acme-result-'
     """
-    parts = {"job_id": job_id, "configuration": configuration}
+    parts = {"job_id": job_id, "configuration": _identity(configuration)}
     return f"{prefix}-{digest_value(parts, domain=f'{prefix}/result')}"
+
+
+def _identity(
+    configuration: ConfigurationWithIdentity | ConfigurationIdentity | None,
+) -> ConfigurationIdentity | None:
+    if isinstance(configuration, ConfigurationWithIdentity):
+        return configuration.identity()
+    return configuration

@@ -21,6 +21,7 @@ __all__ = [
     "Headers",
     "error_type_names",
     "iter_error_chain",
+    "read_attribute",
     "read_error_facts",
     "retry_after_seconds",
 ]
@@ -57,7 +58,14 @@ class ErrorFacts:
     retry_after: float | None = None
 
     def completed_by(self, other: ErrorFacts) -> ErrorFacts:
-        """Return these facts, with those that are missing taken from `other`."""
+        """Return these facts, with those that are missing taken from `other`.
+
+        Args:
+            other: The facts that fill the gaps.
+
+        Returns:
+            New facts; both given ones stay as they are.
+        """
         return ErrorFacts(
             retryable=other.retryable if self.retryable is None else self.retryable,
             status=other.status if self.status is None else self.status,
@@ -132,9 +140,9 @@ def read_error_facts(error: BaseException) -> ErrorFacts:
         >>> read_error_facts(JobError("busy", status=429, retry_after=30.0)).status
         429
     """
-    response = _attribute(error, "response")
-    retryable = _attribute(error, "retryable")
-    service_code = _attribute(error, "service_code")
+    response = read_attribute(error, "response")
+    retryable = read_attribute(error, "retryable")
+    service_code = read_attribute(error, "service_code")
     return ErrorFacts(
         retryable=retryable if isinstance(retryable, bool) else None,
         status=_first_status(error, response),
@@ -178,7 +186,7 @@ def retry_after_seconds(headers: object, *, now: datetime | None = None) -> floa
     return max(0.0, (until - since).total_seconds())
 
 
-def _attribute(owner: object, name: str) -> object:
+def read_attribute(owner: object, name: str) -> object:
     """Return an attribute of somebody else's object, None where there is none."""
     try:
         return getattr(owner, name, None)
@@ -189,7 +197,7 @@ def _attribute(owner: object, name: str) -> object:
 def _first_status(*owners: object) -> int | None:
     for owner in owners:
         for name in _STATUS_ATTRIBUTES:
-            value = _attribute(owner, name)
+            value = read_attribute(owner, name)
             if (
                 isinstance(value, int)
                 and not isinstance(value, bool)
@@ -200,11 +208,11 @@ def _first_status(*owners: object) -> int | None:
 
 
 def _first_retry_after(error: BaseException, response: object) -> float | None:
-    stated = _attribute(error, "retry_after")
+    stated = read_attribute(error, "retry_after")
     if isinstance(stated, int | float) and not isinstance(stated, bool):
         return _usable_seconds(float(stated))
     for owner in (error, response):
-        seconds = retry_after_seconds(_attribute(owner, "headers"))
+        seconds = retry_after_seconds(read_attribute(owner, "headers"))
         if seconds is not None:
             return seconds
     return None

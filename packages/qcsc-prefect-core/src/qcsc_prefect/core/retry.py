@@ -1,8 +1,8 @@
 """Whether the same call may succeed later, answered from facts that an error carries.
 
-The answer is one of three: retry, do not, unknown. It comes from HTTP statuses, codes of the
-service, exception types named by module, and what the error says of itself; from the error or
-from whatever stands behind it. Messages are never searched.
+The answer is one of four: retry, do not, look first, unknown. It comes from HTTP
+statuses, codes of the service, exception types named by module, and what the error says of
+itself; from the error or from whatever stands behind it. Messages are never searched.
 
 A package for one vendor's client adds what it knows of that client to :data:`COMMON_RULES`::
 
@@ -16,7 +16,7 @@ A package for one vendor's client adds what it knows of that client to :data:`CO
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -25,9 +25,11 @@ from qcsc_prefect.core.error_facts import (
     ErrorFacts,
     error_type_names,
     iter_error_chain,
+    read_attribute,
     read_error_facts,
     retry_after_seconds,
 )
+from qcsc_prefect.core.errors import SubmissionUncertainError
 
 __all__ = [
     "COMMON_RULES",
@@ -50,12 +52,16 @@ FactReader = Callable[[BaseException], ErrorFacts]
 class RetryAnswer(Enum):
     """Whether the same call may succeed later.
 
+    ``LOOK_FIRST`` is the answer to a submission that may have made a job: whoever sends it again
+    without looking for that job may pay twice.
+
     In a table of rules ``UNKNOWN`` means that the type says nothing and what stands behind the
     error decides.
     """
 
     RETRY = "retry"
     DO_NOT = "do not retry"
+    LOOK_FIRST = "look first"
     UNKNOWN = "unknown"
 
 
@@ -64,7 +70,7 @@ class RetryAdvice:
     """The answer for one error, and the facts it rests on.
 
     Attributes:
-        answer: Retry, do not, or unknown.
+        answer: Retry, do not, look first, or unknown.
         because: The fact that decided, for a log or a message: ``HTTP status 503``.
         status: HTTP status found on the error or behind it.
         service_code: The service's code found there.
@@ -175,6 +181,16 @@ COMMON_RULES = RetryRules(
             # Not the network: a certificate or a URL does not mend itself.
             "ssl.SSLCertVerificationError": RetryAnswer.DO_NOT,
             "http.client.InvalidURL": RetryAnswer.DO_NOT,
+            # An answer that is empty, cut, or the page of a gateway instead.
+            "json.decoder.JSONDecodeError": RetryAnswer.RETRY,
+            "httpx.TransportError": RetryAnswer.RETRY,
+            "httpx.DecodingError": RetryAnswer.RETRY,
+            # A refused connection passes, a refused certificate does not: what is behind knows.
+            "httpx.ConnectError": RetryAnswer.UNKNOWN,
+            "httpx.UnsupportedProtocol": RetryAnswer.DO_NOT,
+            "httpx.LocalProtocolError": RetryAnswer.DO_NOT,
+            "httpx.TooManyRedirects": RetryAnswer.DO_NOT,
+            "httpx.InvalidURL": RetryAnswer.DO_NOT,
             # A mistake in the program is the same mistake in ten minutes.
             "builtins.ArithmeticError": RetryAnswer.DO_NOT,
             "builtins.AssertionError": RetryAnswer.DO_NOT,
@@ -194,6 +210,7 @@ COMMON_RULES = RetryRules(
             "builtins.SystemExit": RetryAnswer.DO_NOT,
         }
     ),
+    last_resort_types=MappingProxyType({"httpx.ConnectError": RetryAnswer.RETRY}),
     statuses=MappingProxyType(
         {
             408: RetryAnswer.RETRY,  # the server gave up waiting for the request
@@ -210,7 +227,7 @@ COMMON_RULES = RetryRules(
 )
 
 
-def advise_retry(error: BaseException, rules: RetryRules = COMMON_RULES) -> RetryAdvice:
+def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice:
     """Answer whether the same call may succeed later.
 
     The error is asked first, then what stands behind it, nearest first. At each of them count,
@@ -218,8 +235,12 @@ def advise_retry(error: BaseException, rules: RetryRules = COMMON_RULES) -> Retr
     to its status; the status; the ``errno``. The first that decides ends the search. For a
     group of errors all members must be worth a retry, and one that is not is enough to refuse.
 
+    Before all this: where a `SubmissionUncertainError` stands anywhere, behind the error or in a
+    group, the answer is ``LOOK_FIRST``, whatever else it and the others say.
+
     Args:
-        error: Any exception. Nothing is raised about it, whatever it looks like.
+        error: Any exception, or what Prefect holds as ``state.data``: also a record of a result
+            that is an exception. For anything else the answer is ``UNKNOWN``.
         rules: What types, statuses and codes mean.
 
     Returns:
@@ -233,7 +254,30 @@ def advise_retry(error: BaseException, rules: RetryRules = COMMON_RULES) -> Retr
         >>> advise_retry(ValueError("no 503 here")).answer
         <RetryAnswer.UNKNOWN: 'unknown'>
     """
-    return _advise(error, rules, frozenset())
+    # Prefect's record of a result holds it under this name; core does not know Prefect.
+    held = error if isinstance(error, BaseException) else read_attribute(error, "result")
+    if not isinstance(held, BaseException):
+        return RetryAdvice(RetryAnswer.UNKNOWN, f"no error in a {type(error).__name__}")
+    for uncertain in _with_members(held):
+        if isinstance(uncertain, SubmissionUncertainError):
+            because = f"{_name(uncertain)}: look for the job before sending it again"
+            return _advice(RetryAnswer.LOOK_FIRST, because, [rules.facts(uncertain)], uncertain)
+    return _advise(held, rules, frozenset())
+
+
+def _with_members(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, all that stands behind it, and the members of groups, each once."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        link = waiting.pop()
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [near for near in (link.__context__, link.__cause__) if near is not None]
+        if isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
 
 
 def _advise(error: BaseException, rules: RetryRules, entered: frozenset[int]) -> RetryAdvice:

@@ -14,10 +14,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from qcsc_prefect.integrations.qiskit.thread_outcomes import call_for_others
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
-__all__ = ["run_blocking"]
+__all__ = ["run_blocking", "run_in_pool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,8 +49,25 @@ async def run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwar
         **kwargs: Its keyword arguments.
 
     Returns:
-        What the function returned; what it raised is raised here.
+        What the function returned; what it raised is raised here, as `call_for_others` says.
     """
-    context = contextvars.copy_context()
-    call = functools.partial(context.run, function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_pool(), call)
+    return await run_in_pool(_pool(), function, *args, **kwargs)
+
+
+async def run_in_pool(
+    pool: Executor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Call a blocking function in a thread of a certain pool, as `run_blocking` does.
+
+    Args:
+        pool: The pool.
+        function: What to call.
+        *args: Its positional arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        As `run_blocking` does.
+    """
+    call = functools.partial(call_for_others, function, *args, **kwargs)
+    in_context = functools.partial(contextvars.copy_context().run, call)
+    return await asyncio.get_running_loop().run_in_executor(pool, in_context)

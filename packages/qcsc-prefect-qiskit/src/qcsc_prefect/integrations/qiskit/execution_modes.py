@@ -20,6 +20,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import threading
 import time
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Self
 from prefect.context import FlowRunContext
 
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
 
@@ -47,6 +49,11 @@ if TYPE_CHECKING:
 #: Seconds that the end of a flow run or of a scope waits for the service to take note.
 CLOSE_SECONDS = 30.0
 
+#: Seconds between two looks at a run whose end no hook may tell of.
+_LOOK_SECONDS = 0.2
+#: Seconds that the hooks of a run have to do it themselves.
+_HOOK_SECONDS = 0.5
+
 __all__ = [
     "CLOSE_SECONDS",
     "ExecutionGroup",
@@ -61,9 +68,13 @@ class ExecutionGroup:
 
     Args:
         config: The configuration that asks for it; its ``mode`` is not ``"job"``.
+
+    Raises:
+        QiskitRuntimeConfigError: If its ``max_time`` is no length of time.
     """
 
     def __init__(self, config: QiskitRuntimeConfig) -> None:
+        _refuse_bad_max_time(config.max_time)
         self.mode = config.mode
         self.key = _key(config)
         self._max_time = config.max_time
@@ -262,10 +273,16 @@ def current_group(config: QiskitRuntimeConfig) -> ExecutionGroup | None:
             config.mode,
         )
         return None
+    group = ExecutionGroup(config)
     if run.flow is not None:
         _close_after(run.flow)
     with _groups_lock:
-        return _groups.setdefault(run.flow_run.id, {}).setdefault(key, ExecutionGroup(config))
+        if run.flow_run.id not in _groups:
+            _groups[run.flow_run.id] = {}
+            threading.Thread(
+                target=_close_when_over, args=(run.flow_run,), name="qcsc-run-end", daemon=True
+            ).start()
+        return _groups[run.flow_run.id].setdefault(key, group)
 
 
 async def close_execution_modes(flow: Flow[..., object], flow_run: FlowRun, state: State) -> None:  # noqa: ARG001 - the signature of Prefect's hooks
@@ -279,6 +296,23 @@ async def close_execution_modes(flow: Flow[..., object], flow_run: FlowRun, stat
         await run_blocking(group.close)
 
 
+def _close_when_over(flow_run: FlowRun) -> None:
+    """Close what belongs to a run that ends in a state for which Prefect calls no hook.
+
+    A flow that returns ``Cancelled()`` does. Prefect's engine notes the state of a run of this
+    process in the object that its context holds, so looking at it costs nothing.
+    """
+    while flow_run.id in _groups:
+        if flow_run.state is not None and flow_run.state.is_final():
+            time.sleep(_HOOK_SECONDS)
+            with _groups_lock:
+                groups = _groups.pop(flow_run.id, {})
+            for group in groups.values():
+                group.close()
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
 def _close_after(flow: Flow[..., object]) -> None:
     for hooks in (
         flow.on_completion_hooks,
@@ -288,6 +322,21 @@ def _close_after(flow: Flow[..., object]) -> None:
     ):
         if close_execution_modes not in hooks:
             hooks.append(close_execution_modes)
+
+
+def _refuse_bad_max_time(max_time: int | str | None) -> None:
+    if max_time is None:
+        return
+    if isinstance(max_time, int):
+        is_length = max_time > 0
+    else:
+        parts = re.fullmatch(r"\s*((\d+)[dhms]\s*)+", max_time)
+        is_length = parts is not None and re.search("[1-9]", max_time) is not None
+    if not is_length:
+        raise QiskitRuntimeConfigError(
+            f"max_time={max_time!r} refused: it is no length of time. Write seconds, such as 7200, "
+            "or a text such as '2h 30m'."
+        )
 
 
 def _is_grouped(config: QiskitRuntimeConfig) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,7 @@ from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, input_tag_of
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
@@ -32,7 +34,6 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
-    job_page_url,
     publish_job_artifacts,
 )
 from qcsc_prefect.integrations.qiskit.process_locks import share_lock
@@ -48,13 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from qcsc_prefect.core.metadata import JobMetadata
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
 
-#: The client's channel where neither the configuration nor the account names one.
-DEFAULT_CHANNEL = "ibm_quantum_platform"
 #: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
 SHORTEST_DOWNLOAD = 300.0
+#: Seconds that collecting a job's metadata may take, among downloads that take up the threads.
+METADATA_SECONDS = 120.0
 #: A job younger than this, in seconds, has not ended yet.
 JUST_NOW = 1.0
 
@@ -73,7 +75,7 @@ class FetchArguments:
         runtime_block_name: Name of the saved configuration.
         runtime_config: Inline configuration.
         max_wait: Longest wait in seconds; None for no limit. What is left of it bounds the
-            download, too, but for its first five minutes.
+            download and what the client makes of it, too, but for the first five minutes.
         cache_result: Whether the output is kept in Prefect's result storage.
         cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
     """
@@ -229,36 +231,52 @@ async def _fetch(
             raise
         return recorded
     output = _output(reference, fetched)
-    metadata = await service.call(
-        lambda: collect_job_metadata(
-            primitive=reference.primitive or reference.program_type or "unknown",
-            program_type=reference.program_type or _program_of(fetched),
-            backend_name=output["backend_name"],
-            job_id=job_id,
-            job_url=_job_url(job_id, config),
-            session_id=reference.session_id or fetched.session_id,
-            input_digest=reference.input_digest,
-            shots=reference.shots,
-            precision=reference.precision,
-            options=arguments.options or reference.options,
-            pubs=None if arguments.pubs is None else collect_pubs(arguments.pubs),
-            job=fetched.native_job,
-            result=fetched.result,
-            timestamps=_timestamps(fetched),
-        )
-    )
+    metadata = await _metadata(service, arguments, fetched)
     output["metadata"] = metadata.to_builtins()
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
 
 
+async def _metadata(
+    service: JobService, arguments: FetchArguments, fetched: FetchedResult
+) -> JobMetadata:
+    reference = arguments.reference
+    collect = functools.partial(
+        collect_job_metadata,
+        primitive=reference.primitive or reference.program_type or "unknown",
+        program_type=reference.program_type or _program_of(fetched),
+        backend_name=fetched.backend_name or reference.backend_name,
+        job_id=reference.job_id,
+        job_url=service.job_url(str(reference.job_id)),
+        session_id=reference.session_id or fetched.session_id,
+        input_digest=reference.input_digest,
+        shots=reference.shots,
+        precision=reference.precision,
+        timestamps=_timestamps(fetched),
+    )
+    pubs = None if arguments.pubs is None else collect_pubs(arguments.pubs)
+    options = arguments.options or reference.options
+    try:
+        async with asyncio.timeout(METADATA_SECONDS):
+            return await service.call(
+                lambda: collect(
+                    options=options, pubs=pubs, job=fetched.native_job, result=fetched.result
+                )
+            )
+    except (TimeoutError, JobError, QiskitRuntimeConfigError) as error:
+        # The result is there, and its description does not hold it up.
+        run_logger().warning(
+            "The metadata of job %s are incomplete, they could not be collected (%s: %s)",
+            reference.job_id,
+            type(error).__name__,
+            error,
+        )
+        return collect()
+
+
 def _program_of(fetched: FetchedResult) -> str | None:
     return None if fetched.native_job is None else fetched.native_job.primitive_id
-
-
-def _job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
-    return job_page_url(job_id, channel=config.channel or DEFAULT_CHANNEL, service_url=config.url)
 
 
 def _time_left(max_wait: float | None, began: float) -> float | None:
@@ -286,7 +304,7 @@ async def _waited_for(
     with share_lock(f"waiting for {job_id}") as waiters:
         try:
             service = await open_service_of_job(config, arguments.reference)
-            return service, await _wait(service, arguments, config)
+            return service, await _wait(service, arguments)
         except asyncio.CancelledError:
             cancel_job = arguments.cancel_job_on_cancellation
             if cancel_job and not waiters.is_alone():
@@ -303,9 +321,7 @@ async def _waited_for(
             raise
 
 
-async def _wait(
-    service: JobService, arguments: FetchArguments, config: QiskitRuntimeConfig
-) -> JobStatus:
+async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     job_id = str(arguments.reference.job_id)
     age = age_of(arguments.reference)
     limits = WaitLimits(
@@ -317,7 +333,7 @@ async def _wait(
     reporter = JobReporter(
         job_id=job_id,
         backend_name=arguments.reference.backend_name,
-        job_url=_job_url(job_id, config),
+        job_url=lambda: service.job_url(job_id),
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )

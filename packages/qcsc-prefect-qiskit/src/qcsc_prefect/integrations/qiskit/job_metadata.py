@@ -17,17 +17,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import queue
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata as distributions
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcsc_prefect.core.metadata import JobMetadata
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
+from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,23 +177,11 @@ def _call_within(seconds: float, call: Callable[[], _T]) -> _T:
     Raises:
         TimeoutError: If the call is not over in time; it goes on in its thread.
     """
-    box: queue.SimpleQueue[tuple[Literal[True], _T] | tuple[Literal[False], Exception]]
-    box = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            box.put((True, call()))
-        except Exception as error:  # noqa: BLE001 - handed to the waiting thread, raised there
-            box.put((False, error))
-
-    threading.Thread(target=run, name="qcsc-job-metrics", daemon=True).start()
-    try:
-        answer = box.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if answer[0]:
-        return answer[1]
-    raise answer[1]
+    outcome: Future[_T] = Future()
+    threading.Thread(
+        target=settle, args=(outcome, call), name="qcsc-job-metrics", daemon=True
+    ).start()
+    return outcome.result(seconds)
 
 
 def _times(timestamps: Mapping[str, Moment], metrics: Mapping[str, object]) -> dict[str, object]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from qcsc_prefect.integrations.qiskit.presentation import JobProgress, state_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qcsc_prefect.integrations.qiskit.jobs.service import JobStatus
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
@@ -21,7 +23,7 @@ class JobReporter:
         *,
         job_id: str,
         backend_name: str | None,
-        job_url: str | None,
+        job_url: Callable[[], str | None],
         artifact_key: str | None,
         logger: RunLogger,
     ) -> None:
@@ -62,12 +64,15 @@ class JobReporter:
             self._logger.info("%s", line[0].upper() + line[1:])
         if self._progress is not None and not status.state.is_final:
             self._progress.note(
-                state=status.raw_state,
+                state=status.state.value,
                 waited_seconds=waited,
                 queue_position=status.queue_position,
+                word=status.raw_state,
             )
 
     async def finish(self) -> None:
         """Show the last state that was seen; short, and silent about failures of the API."""
         if self._progress is not None and self._last is not None:
-            await self._progress.finish(state=self._last.raw_state, waited_seconds=self._waited)
+            await self._progress.finish(
+                state=self._last.state.value, waited_seconds=self._waited, word=self._last.raw_state
+            )

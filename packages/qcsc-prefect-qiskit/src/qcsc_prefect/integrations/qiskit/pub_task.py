@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from prefect import Task, unmapped
-from prefect.blocks.core import Block
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation, opaque
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,9 +56,10 @@ class PubTask(Task[P, R]):
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Submit the task once for each element of its iterable arguments, as `prefect.Task` does.
 
-        ``pubs`` is then an iterable with the PUBs of one call in each element. A configuration, a
-        mapping such as ``options``, and a circuit are one value for all calls, although Python can
-        iterate over them; anything else that all calls share goes into Prefect's `unmapped`.
+        ``pubs`` is then an iterable with the PUBs of one call in each element. A configuration,
+        ``options`` as a mapping or native object, and a circuit are one value for all calls,
+        although Python can iterate over them; what else all calls share goes into Prefect's
+        `unmapped`.
         """
         args = tuple(_shared(value) for value in args)
         kwargs = {name: _shared(value) for name, value in kwargs.items()}
@@ -98,7 +99,7 @@ def _opaque_elements(pubs: object) -> object:
 def _shared(value: object) -> object:
     from qiskit import QuantumCircuit
 
-    return unmapped(value) if isinstance(value, (Mapping, Block, QuantumCircuit)) else value
+    return unmapped(value) if isinstance(value, (Mapping, BaseModel, QuantumCircuit)) else value
 
 
 def pub_task(**options: Any) -> Callable[[Callable[P, R]], PubTask[P, R]]:

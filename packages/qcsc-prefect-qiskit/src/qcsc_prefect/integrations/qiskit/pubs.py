@@ -14,10 +14,19 @@ from prefect.utilities.annotations import BaseAnnotation
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
-__all__ = ["PrimitiveName", "Pub", "coerce_pubs", "collect_pubs", "known_pubs"]
+__all__ = [
+    "PrimitiveName",
+    "Pub",
+    "coerce_pubs",
+    "collect_pubs",
+    "known_pubs",
+    "refuse_pubs_without_outcome",
+]
 
 PrimitiveName = Literal["sampler", "estimator"]
 Pub: TypeAlias = "SamplerPub | EstimatorPub"
@@ -109,3 +118,31 @@ def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
                 path=path,
             ) from error
     return coerced
+
+
+def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:
+    """Refuse what the client-side sampler would run and could make no result of.
+
+    The classic sampler gives such a circuit an empty result, and refuses an empty register itself.
+    A register into which nothing is measured is read as zeros by both.
+
+    Args:
+        pubs: Native PUBs for a client-side sampler.
+
+    Raises:
+        InputError: If a circuit has no classical register, or an empty one; ``path`` says which.
+    """
+    for index, pub in enumerate(pubs):
+        if not pub.circuit.cregs:
+            reason = "it has no classical register, so that there is nothing to sample"
+        elif empty := [register.name for register in pub.circuit.cregs if not len(register)]:
+            reason = f"its classical register {empty[0]!r} has no bits"
+        else:
+            continue
+        path = f"pubs[{index}].circuit"
+        raise InputError(
+            f"{path} refused: {reason}, and the client-side sampler would fail over the result of "
+            "the finished job. Measure into a classical register, for example with "
+            "circuit.measure_all().",
+            path=path,
+        )

@@ -20,7 +20,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs, refuse_pubs_without_outcome
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
@@ -238,15 +238,19 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
             "backend. Set its backend_name."
         )
     options = dict(arguments.options or {})
+    pubs = coerce_pubs(arguments.pubs, arguments.primitive)
+    implementation = config.primitive_implementation(arguments.primitive)
+    if (arguments.primitive, implementation) == ("sampler", "client_side"):
+        refuse_pubs_without_outcome(pubs)
     return JobRequest(
         primitive=arguments.primitive,
-        pubs=coerce_pubs(arguments.pubs, arguments.primitive),
+        pubs=pubs,
         backend_name=backend_name,
         shots=arguments.shots,
         precision=arguments.precision,
         options=options,
         tags=_own_tags(options),
-        implementation=config.primitive_implementation(arguments.primitive),
+        implementation=implementation,
         group=current_group(config),
     )
 

@@ -385,7 +385,8 @@ async def fetch_qiskit_job_result_task(
         cache_result: Keep the output in Prefect's result storage under the job id, and take it from
             there where it is kept already.
         max_wait: Longest wait for the job in seconds; None for no limit. What is left of it, but
-            at least five minutes, is the time for the download of the result.
+            at least five minutes, is the time for the download of the result and for what the
+            client makes of it.
         cancel_job_on_cancellation: Whether a cancelled task cancels the job; otherwise it goes on.
 
     Returns:
@@ -398,7 +399,8 @@ async def fetch_qiskit_job_result_task(
         JobReferenceError: If the reference is wrong; the message names the field.
         JobNotFoundError: If the service does not know the job.
         JobFailedError: If the job ended without a result.
-        JobWaitTimeoutError: If ``max_wait`` is over; the job goes on.
+        JobWaitTimeoutError: If ``max_wait`` is over; the job goes on, or its result can be fetched
+            again.
         ResultUnavailableError: If the result could not be read this time.
 
     Example:

@@ -5,12 +5,16 @@ which ends in a second is noticed at once and one that queues for hours costs al
 
 All pollers of a process share one thread with an event loop of its own, because tasks that are
 submitted to a task runner have an event loop each: on these, every job would have its own poller.
+
+A poller works for whoever waits, so it runs in the context of none of them: what it logs belongs
+to no run. What there is to tell of a job is told in the context of the one who waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 import time
@@ -75,8 +79,9 @@ async def wait_for_job(
         service: Where the job runs.
         job_id: The job.
         limits: How patiently to wait.
-        on_change: Called on the caller's event loop with the status and the seconds waited,
-            whenever the state, or the position in the queue, is another than before.
+        on_change: Called on the caller's event loop, in a copy of its context, with the status and
+            the seconds waited, whenever the state, or the position in the queue, is another than
+            before.
 
     Returns:
         The final status.
@@ -87,11 +92,12 @@ async def wait_for_job(
         JobError: If the service does not answer, or does not know the job.
     """
     loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
 
     def pass_on(status: JobStatus, waited: float) -> None:
         # The caller's loop may be closed by the time its job changes; then nobody wants to know.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(on_change, status, waited)
+            loop.call_soon_threadsafe(on_change, status, waited, context=context)
 
     waiting = asyncio.run_coroutine_threadsafe(
         _wait_on_the_pollers_loop(service, job_id, limits, pass_on), _pollers_loop()
@@ -169,7 +175,9 @@ class JobWatcher:
         )
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(), name="qcsc-prefect-job-poller")
+            self._poller = asyncio.create_task(
+                self._poll(), name="qcsc-prefect-job-poller", context=contextvars.Context()
+            )
             self._poller.add_done_callback(self._end_waits)
         self._wake.set()
         try:
@@ -259,9 +267,17 @@ def _pollers_loop() -> asyncio.AbstractEventLoop:
         if _loop is None:
             _loop = asyncio.new_event_loop()
             threading.Thread(
-                target=_loop.run_forever, name="qcsc-prefect-job-pollers", daemon=True
+                target=_run, args=(_loop,), name="qcsc-prefect-job-pollers", daemon=True
             ).start()
         return _loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        # These two end an event loop as well as the task that raised them. That task passes them
+        # on to those who wait; the others still have jobs to wait for.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            loop.run_forever()
 
 
 def _start_anew_in_child() -> None:

@@ -79,11 +79,16 @@ def submit_natively(
         SubmissionUncertainError: If a job may have been created.
         GivenUpError: If the gate was closed before the job was sent.
     """
-    if request.implementation == "client_side":
-        # The classic primitives make this check themselves; these leave it to the service.
+    if request.implementation == "client_side" or request.group is not None:
+        # The classic primitives make this check themselves, but only in an open batch or session;
+        # the client-side ones leave it to the service.
         refuse_circuits_not_isa(request.pubs, backend)
     if request.group is None:
         return _submit(backend, request, backend, gate, secrets)
+    # Refuses bad options before a batch or session is opened for them.
+    create_primitive(
+        request.primitive, backend, _options_with_tags(request), request.implementation
+    )
     try:
         return _submit_to(request.group, backend, request, gate, secrets)
     except SubmissionUncertainError:

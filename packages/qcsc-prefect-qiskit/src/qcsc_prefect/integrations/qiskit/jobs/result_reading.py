@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import zlib
 from typing import TYPE_CHECKING
 
 from qiskit.primitives import PrimitiveResult
 
-from qcsc_prefect.core.errors import ResultUnavailableError
+from qcsc_prefect.core.errors import JobWaitTimeoutError, ResultUnavailableError
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
     from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
 
-__all__ = ["decode_result", "download_result"]
+__all__ = ["decode_within", "download_result"]
 
 #: What the client's decoder raises over bytes that are not what was written.
 _DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zlib.error)
@@ -55,10 +57,13 @@ def download_result(native_job: RuntimeJobV2) -> str:
     )
 
 
-def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
-    """Decode the text of a result with the job's own decoders; blocks.
+async def decode_within(
+    seconds: float | None, native_job: RuntimeJobV2, text: str
+) -> FetchedResult:
+    """Decode the text of a result with the job's own decoders, in a thread.
 
     Args:
+        seconds: How long that may take; None for ever.
         native_job: The job.
         text: What `download_result` returned.
 
@@ -67,7 +72,25 @@ def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
 
     Raises:
         ResultUnavailableError: If the text is no result.
+        JobWaitTimeoutError: If it takes longer; the thread goes on.
     """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await run_blocking(_decode_result, native_job, text)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        job_id = native_job.job_id()
+        raise JobWaitTimeoutError(
+            f"Job {job_id} is done and its result was downloaded, but the client has not decoded "
+            f"its {len(text):,} characters in the {seconds:g} s that max_wait had left for it. "
+            "Fetch it again by its id with a longer max_wait.",
+            job_id=job_id,
+        ) from error
+
+
+def _decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
     decoders = _decoders(native_job)
     try:
         with _decoding:
@@ -76,6 +99,14 @@ def decode_result(native_job: RuntimeJobV2, text: str) -> FetchedResult:
                 result = _decode_with(decoder, result)
     except _DAMAGE as error:
         raise _damaged(native_job, f"{type(error).__name__}: {error}") from error
+    except StopIteration as error:
+        raise ResultUnavailableError(
+            f"The client can make no result of what job {native_job.job_id()} measured: a circuit "
+            "of it has no classical register, which its client-side sampler does not expect. "
+            "Submit it with measurements, or with primitives='classic'.",
+            job_id=native_job.job_id(),
+            retryable=False,
+        ) from error
     return _checked(native_job, result)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -21,11 +22,11 @@ from qcsc_prefect.core.errors import (
     ResultUnavailableError,
     SubmissionError,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )
+from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
@@ -37,7 +38,7 @@ from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.reading_again import read_again
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
-from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_result, download_result
+from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
@@ -262,6 +263,7 @@ class RuntimeJobService:
 
     async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done, again where it did not come whole."""
+        began = time.monotonic()
         again = self.limits.again if seconds is None else min(seconds, self.limits.again)
         native_job = await read_again(
             lambda: self._native_job(job_id, job_is_done=True), seconds=again
@@ -284,12 +286,14 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            fetched = await run_blocking(decode_result, native_job, text)
+            fetched = await decode_within(seconds, native_job, text)
             self._private.add(job_id)
         else:
 
             async def read() -> FetchedResult:
-                return await run_blocking(decode_result, native_job, await download())
+                text = await download()
+                left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+                return await decode_within(left, native_job, text)
 
             fetched = await read_again(read, seconds=again)
         self._native_jobs.pop(job_id, None)
@@ -298,6 +302,10 @@ class RuntimeJobService:
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function that may ask the service about a job, in one of its threads."""
         return await get_service_pool().call(self._config, lambda _: function())
+
+    def job_url(self, job_id: str) -> str | None:
+        """Return the platform's page of a job; None where the service is not the platform's."""
+        return known_job_url(job_id, self._config)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""

@@ -235,11 +235,12 @@ class JobService(Protocol):
 
         Args:
             job_id: The job.
-            seconds: How long the download may take, unless it is one that cannot be repeated; None
-                for the service's own limit.
+            seconds: How long the download and what the client makes of it may take, but for a
+                download that cannot be repeated; None for the service's own limit.
 
         Raises:
             JobNotFoundError: If the service does not know the job.
+            JobWaitTimeoutError: If the client does not make a result of it in time.
             ResultUnavailableError: If the result could not be read this time.
         """
 
@@ -248,6 +249,12 @@ class JobService(Protocol):
 
     async def forget_result_text(self, job_id: str) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
+
+    def job_url(self, job_id: str) -> str | None:
+        """Return the platform's page of a job, where there is one; asks nobody.
+
+        Known once the service has been asked for anything.
+        """
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""

@@ -159,6 +159,10 @@ class LocalJobService:
     async def forget_result_text(self, job_id: str) -> None:
         """Do nothing: a local result can be read as often as wanted."""
 
+    def job_url(self, job_id: str) -> str | None:  # noqa: ARG002
+        """Return None: no page shows a job of this machine."""
+        return None
+
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; a simulation that runs already goes on, and its result is dropped."""
         return await run_blocking(self._cancel, job_id)

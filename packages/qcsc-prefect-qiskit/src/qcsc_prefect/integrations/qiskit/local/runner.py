@@ -139,7 +139,7 @@ def _run_to_outcome(store: LocalJobStore, job: LocalJob) -> None:
         content = _run_primitive(job, store.inputs(job))
     except OSError:
         raise  # the disk, not the job: it can be run again
-    except Exception as error:  # noqa: BLE001 - the program is the user's; its failure is the outcome
+    except BaseException as error:  # noqa: BLE001 - a panic too: without an outcome it would be run for ever
         message = f"{type(error).__name__}: {error}"
         logger.warning("Local job %s failed: %s", job.job_id, message)
         store.finish(

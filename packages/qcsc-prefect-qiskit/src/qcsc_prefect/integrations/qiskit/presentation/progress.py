@@ -14,6 +14,7 @@ from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact
 from qcsc_prefect.integrations.qiskit.presentation.state_lines import state_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
 __all__ = ["JobProgress"]
@@ -58,7 +59,8 @@ class JobProgress:
         artifact_key: The user's key, any text.
         job_id: The job's id.
         backend_name: Its backend, where known.
-        job_url: The page that shows the job, if any.
+        job_url: Says which page shows the job, if any; asked at each update, since what is known
+            of the service comes with the first answer.
         logger: Where a failure of the API is mentioned, at DEBUG: publishing the result's
             artifacts says so louder.
         min_interval: Seconds between two updates that change no state.
@@ -79,7 +81,7 @@ class JobProgress:
         artifact_key: str,
         job_id: str,
         backend_name: str | None,
-        job_url: str | None = None,
+        job_url: Callable[[], str | None] = lambda: None,
         logger: Logger,
         min_interval: float = 30.0,
     ) -> None:
@@ -100,26 +102,42 @@ class JobProgress:
         self._sender: asyncio.Task[None] | None = None
 
     async def update(
-        self, *, state: str, waited_seconds: float, queue_position: int | None = None
+        self,
+        *,
+        state: str,
+        waited_seconds: float,
+        queue_position: int | None = None,
+        word: str | None = None,
     ) -> None:
         """Take note of the job's state, as :meth:`note` does, from a coroutine.
 
         Args:
-            state: The job's state, as the client names it.
+            state: The job's state, by the name that the native client's ``status()`` gives it.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
+            word: The service's own word for the state, where it has one.
         """
-        self.note(state=state, waited_seconds=waited_seconds, queue_position=queue_position)
+        self.note(
+            state=state, waited_seconds=waited_seconds, queue_position=queue_position, word=word
+        )
 
-    def note(self, *, state: str, waited_seconds: float, queue_position: int | None = None) -> None:
+    def note(
+        self,
+        *,
+        state: str,
+        waited_seconds: float,
+        queue_position: int | None = None,
+        word: str | None = None,
+    ) -> None:
         """Take note of the job's state; the artifact follows in the background.
 
         Called on the thread of a running event loop. After :meth:`finish` it does nothing.
 
         Args:
-            state: The job's state, as the client names it.
+            state: The job's state, by the name that the native client's ``status()`` gives it.
             waited_seconds: Time since the waiting began.
             queue_position: The job's position in the queue, where the service gives it.
+            word: The service's own word for the state, where it has one.
         """
         if self._finished:
             return
@@ -130,24 +148,26 @@ class JobProgress:
         line = state_line(
             job_id=self._job_id,
             backend_name=self._backend_name,
-            state=state,
+            state=word or state,
             waited_seconds=waited_seconds,
             queue_position=queue_position,
         )
-        link = f" · [open on the platform]({self._job_url})" if self._job_url else ""
+        url = self._job_url()
+        link = f" · [open on the platform]({url})" if url else ""
         self._pending = _Shown(percent=self._share(state, queue_position), description=line + link)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_pending())
 
-    async def finish(self, *, state: str, waited_seconds: float) -> None:
+    async def finish(self, *, state: str, waited_seconds: float, word: str | None = None) -> None:
         """Show the job's last state and end.
 
         Args:
             state: The state in which the waiting ended: final, or not where it was given up.
             waited_seconds: Time since the waiting began.
+            word: As for :meth:`note`.
         """
         self._last_state = None
-        self.note(state=state, waited_seconds=waited_seconds)
+        self.note(state=state, waited_seconds=waited_seconds, word=word)
         self._finished = True
         if self._sender is None:
             return

@@ -22,6 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.core.metadata import JobMetadata
+from qcsc_prefect.integrations.qiskit.blocking_calls import run_in_pool
 from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ async def _in_thread(logger: Logger, what: str, compose: Callable[[], _T]) -> _T
     """Compose in a thread; None, and a line in the log, where that fails or takes too long."""
     try:
         async with asyncio.timeout(COMPOSING_SECONDS):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(_composers(os.getpid()), compose)
+            return await run_in_pool(_composers(os.getpid()), compose)
     except TimeoutError:
         logger.warning("no %s of the job: not ready within %g s", what, COMPOSING_SECONDS)
     except Exception:

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,12 +85,7 @@ class _Call(Generic[T]):
         if not self.begun.set_running_or_notify_cancel():
             return
         self.begun.set_result(None)
-        try:
-            value = self.context.run(self.function, *self.arguments)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the one who waits
-            self.outcome.set_exception(error)
-        else:
-            self.outcome.set_result(value)
+        self.context.run(settle, self.outcome, self.function, *self.arguments)
 
 
 #: None ends the thread that gets it.

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from qcsc_prefect.integrations.qiskit.thread_outcomes import call_for_others, settle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,15 +54,16 @@ def make_once(product: MadeOnce[T], make: Callable[[], T], forget: Callable[[], 
     one that began may be cancelled, with its loop, before it is made.
     """
 
-    def settle() -> None:
+    def make_or_forget() -> T:
         try:
-            made = make()
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to those who wait
+            made = call_for_others(make)
+        except BaseException:
             forget()
-            product.made.set_exception(error)
-        else:
-            product.made_at = time.monotonic()
-            product.made.set_result(made)
+            raise
+        product.made_at = time.monotonic()
+        return made
 
-    in_context = functools.partial(contextvars.copy_context().run, settle)
+    in_context = functools.partial(
+        contextvars.copy_context().run, settle, product.made, make_or_forget
+    )
     threading.Thread(target=in_context, name="qcsc-prefect-service-pool", daemon=True).start()

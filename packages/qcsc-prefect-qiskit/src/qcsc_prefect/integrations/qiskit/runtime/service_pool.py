@@ -151,6 +151,14 @@ class ServicePool:
             self._forget(self.key(config), again)
         raise error
 
+    def made(self, config: ServiceConfig) -> QiskitRuntimeService | None:
+        """Return the service of a configuration where there is one already; waits for nothing."""
+        with self._lock:
+            pooled = self._services.get(self.key(config))
+        if pooled is None or not pooled.made.done() or pooled.made.exception() is not None:
+            return None
+        return pooled.made.result()
+
     async def call(
         self,
         config: ServiceConfig,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qcsc_prefect.core.reference import parse_job_reference
-from qcsc_prefect.integrations.qiskit.fetching import DEFAULT_CHANNEL
+from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.presentation import html_repr, job_page_url, short_repr
+from qcsc_prefect.integrations.qiskit.presentation import html_repr, short_repr
 from qcsc_prefect.integrations.qiskit.pubs import known_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.fetch_options import fetch_task
@@ -209,8 +209,4 @@ class QCSCPrimitiveJob:
         job_id = self.job_id()
         if job_id is None or self._runtime_config is None:
             return None
-        return job_page_url(
-            job_id,
-            channel=self._runtime_config.channel or DEFAULT_CHANNEL,
-            service_url=self._runtime_config.url,
-        )
+        return known_job_url(job_id, self._runtime_config)
