@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.chosen_digest import ChosenInput
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService
@@ -41,6 +42,7 @@ __all__ = [
     "JobArguments",
     "PreparedSubmission",
     "SubmitCache",
+    "find_submitted_job",
     "prepare_submission",
     "submission_tag",
     "submit_job",
@@ -184,6 +186,28 @@ async def submit_job(
         request,
         input_digest=arguments.input_digest,
         content_digest=None if chosen is None else chosen.content_digest,
+    )
+
+
+async def find_submitted_job(
+    prepared: PreparedSubmission, *, runtime_block_name: str | None
+) -> JobReference | None:
+    """Return the job of a submission that may have been cut short, without submitting one.
+
+    Args:
+        prepared: The submission.
+        runtime_block_name: The saved configuration, for the reference.
+
+    Returns:
+        The job, or None where there is none that can be used.
+
+    Raises:
+        JobError: If the service could not be asked.
+    """
+    logger = run_logger()
+    submitter = Submitter(prepared.service, logger, runtime_block_name=runtime_block_name)
+    return await submitter.find(
+        prepared.request, prepared.identity, SubmissionLedger.current(logger)
     )
 
 

@@ -22,18 +22,16 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     pub_keys,
     refuse_options_that_tie_pubs,
 )
-from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.integrations.qiskit.submission import Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submitting import (
     JobArguments,
     SubmitCache,
+    find_submitted_job,
     prepare_submission,
 )
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
-from qcsc_prefect.integrations.qiskit.wrappers.assembly import assemble
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
 
 if TYPE_CHECKING:
@@ -118,7 +116,6 @@ async def locate_pubs(
         cache_namespace=cache.cache_namespace,
     )
     logger = run_logger()
-    ledger = SubmissionLedger.current(logger)
 
     async def prepare(pubs: Sequence[Pub], namespace: str | None) -> PreparedSubmission:
         arguments = JobArguments(
@@ -141,21 +138,23 @@ async def locate_pubs(
     async def find_job(submission: PubSubmission, place: int) -> JobReference | None:
         # The options and the backend of one of its PUBs are those of all.
         prepared = await prepare([coerced[place]], cache.cache_namespace)
-        submitter = Submitter(
-            prepared.service, logger, runtime_block_name=runtime["runtime_block_name"]
-        )
-        return await submitter.find(
-            replace(prepared.request, tags=tuple(submission.tags), input_tag=submission.tag),
+        return await find_submitted_job(
             replace(
-                prepared.identity,
-                key=submission.key,
-                tag=submission.tag,
-                input_digest=submission.input_digest,
+                prepared,
+                request=replace(
+                    prepared.request, tags=tuple(submission.tags), input_tag=submission.tag
+                ),
+                identity=replace(
+                    prepared.identity,
+                    key=submission.key,
+                    tag=submission.tag,
+                    input_digest=submission.input_digest,
+                ),
             ),
-            ledger,
+            runtime_block_name=runtime["runtime_block_name"],
         )
 
-    locations = PubLocations(ledger, find_job)
+    locations = PubLocations(SubmissionLedger.current(logger), find_job)
     # One at a time for each account: lists that overlap must not both submit what they share.
     async with hold_lock(f"pubs {sorted(config.identity().items())}"):
         found: list[PubLocation | None] = [None] * len(keys)
@@ -215,6 +214,8 @@ class PubByPubJob(QCSCPrimitiveJob):
         Raises:
             JobError: As `QCSCPrimitiveJob.output` does.
         """
+        from qcsc_prefect.integrations.qiskit.assembly import assemble
+
         if self._output is None:
             outputs = await asyncio.gather(*(self._fetch(job_id) for job_id in self._references))
             by_id = dict(zip(self._references, outputs, strict=True))
@@ -256,6 +257,8 @@ class PubByPubJob(QCSCPrimitiveJob):
 
     def _circuits(self) -> list[dict[str, object]]:
         """What is known of the circuit of each PUB; also where its job ran others besides."""
+        from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
+
         if self._pubs is None:
             return [{} for _ in self._locations]
         described = describe_pubs(self._pubs, None, deadline=time.monotonic() + CIRCUITS_SECONDS)
