@@ -391,7 +391,9 @@ async def _kept_in_its_place(
 def _raise_unless_done(status: JobStatus, job_id: str, backend_name: str | None) -> None:
     if status.state is JobState.DONE:
         return
-    reason = status.message or "the service gave no reason"
+    reason = (status.message or "the service gave no reason").rstrip(".")
+    if status.service_code is not None:
+        reason += f" (service code {status.service_code})"
     if status.ran_too_long:
         error_type: type[JobFailedError] = JobTimeLimitError
         what = f"ran longer than it was allowed to: {reason}"

@@ -20,7 +20,13 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs, refuse_pubs_without_outcome
+from qcsc_prefect.integrations.qiskit.pubs import (
+    a_job,
+    check_precision,
+    check_shots,
+    coerce_pubs,
+    refuse_pubs_without_outcome,
+)
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
@@ -234,7 +240,7 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
     backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
-            f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
+            f"Tried to submit {a_job(arguments.primitive)}, but the QiskitRuntimeConfig names no "
             "backend. Set its backend_name."
         )
     from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
@@ -249,8 +255,8 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         primitive=arguments.primitive,
         pubs=pubs,
         backend_name=backend_name,
-        shots=arguments.shots,
-        precision=arguments.precision,
+        shots=check_shots(arguments.shots),
+        precision=check_precision(arguments.precision),
         options=options,
         tags=_own_tags(options),
         implementation=implementation,

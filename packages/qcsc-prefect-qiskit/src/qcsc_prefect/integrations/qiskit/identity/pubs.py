@@ -128,7 +128,7 @@ def _pub_list(pubs: object, coerced: type) -> Iterable[object]:
         return iter(pubs)  # type: ignore[call-overload, no-any-return]
     except TypeError:
         raise UnsupportedTypeError(
-            f"pubs must be an iterable of PUBs, not a {type(pubs).__qualname__}", path="pubs"
+            f"expected an iterable of PUBs, not {type(pubs).__qualname__}", path="pubs"
         ) from None
 
 
@@ -155,7 +155,7 @@ def _shots(shots: object) -> int | None:
     if shots is None:
         return None
     if not isinstance(shots, Integral) or isinstance(shots, (bool, np.bool_)) or shots <= 0:
-        raise InputError(f"shots must be a positive integer, not {shots!r}", path="shots")
+        raise InputError(f"expected a whole number above 0, not {shots!r}", path="shots")
     return int(shots)
 
 
@@ -165,11 +165,9 @@ def _precision(precision: object) -> float | None:
     try:
         value = float(precision) if isinstance(precision, Real) else -1.0
     except OverflowError:
-        raise InputError("precision is larger than any float", path="precision") from None
+        raise InputError("expected a number that a float can hold", path="precision") from None
     if not value >= 0:
-        raise InputError(
-            f"precision must be a number of 0 or more, not {precision!r}", path="precision"
-        )
+        raise InputError(f"expected a number of 0 or more, not {precision!r}", path="precision")
     return value + 0.0
 
 

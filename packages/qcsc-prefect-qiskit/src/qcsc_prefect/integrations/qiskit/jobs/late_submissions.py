@@ -20,6 +20,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
+from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import comes_within
 from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
@@ -92,8 +93,8 @@ class LateSubmissions:
             return None  # other tags: a chosen digest that stood for another input
         if not await comes_within(seconds, late.answer):
             raise SubmissionUncertainError(
-                f"A {request.primitive} job for {request.backend_name} was not submitted: an "
-                "earlier submission of the same input by this process was given up "
+                f"{a_job(request.primitive).capitalize()} for {request.backend_name} was not "
+                "submitted: an earlier submission of the same input by this process was given up "
                 f"{time.monotonic() - late.left_at:.0f} s ago and is not answered yet; the client "
                 "may still send it. Submit the input again later, which waits for that answer; or "
                 "end this process, look for the job on the service, and submit in a new process.",

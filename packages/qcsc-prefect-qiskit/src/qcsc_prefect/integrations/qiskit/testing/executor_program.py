@@ -32,7 +32,7 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     Args:
         params: The parameters as they were posted.
         simulator: What runs the circuits.
-        seed: The seed.
+        seed: The seed, unless the job's own options name one.
 
     Returns:
         The encoded result, in the schema version of the parameters.
@@ -72,9 +72,12 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
                 item.samplex.finalize()
     except _UNREADABLE as error:
         raise ProgramFailedError(BAD_INPUT, f"The parameters cannot be read: {error}") from error
+    requested_seed = _requested_seed(program)
     try:
         items = run_quantum_program(
-            _simulator_for(program, simulator), program, SimulatorOptions(seed_simulator=seed)
+            _simulator_for(program, simulator),
+            program,
+            SimulatorOptions(seed_simulator=seed if requested_seed is None else requested_seed),
         )
         result = result_model(
             data=[
@@ -92,6 +95,14 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     except (ImportError, TypeError, ValueError, QiskitError) as error:
         raise ProgramFailedError(EXECUTION_FAILED, str(error)) from error
     return str(result.model_dump_json())
+
+
+def _requested_seed(program: QuantumProgram) -> int | None:
+    """Return the seed among the primitive's options, which travel with what is handed back."""
+    found: object = program.passthrough_data
+    for name in ("post_processor", "options", "simulator", "seed_simulator"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _simulator_for(program: QuantumProgram, simulator: BackendV2) -> BackendV2:

@@ -22,7 +22,7 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     pub_keys,
     refuse_options_that_tie_pubs,
 )
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.pubs import a_job, coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submitting import (
@@ -98,8 +98,8 @@ async def locate_pubs(
     backend_name = backend_name_of(config, backend_name)
     if backend_name is None:
         raise ConfigurationError(
-            f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
-            "its backend_name."
+            f"Tried to submit {a_job(primitive)}, but the QiskitRuntimeConfig names no backend. "
+            "Set its backend_name."
         )
     coerced = await run_blocking(coerce_pubs, pubs, primitive)
     keys = await run_blocking(
