@@ -470,3 +470,60 @@ async def test_a_local_estimator_job_keeps_what_the_client_returned(prefect_home
     assert pub_result.data.evs == pytest.approx([1, 1], abs=0.2)
     assert pub_result.data.stds.shape == (2,)
     assert pub_result.metadata["circuit_metadata"] == {"made": "here"}
+
+
+class Calibration:
+    pass
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "value"),
+    [
+        ("classic", Calibration()),
+        ("classic", print),
+        ("classic", {(1, 2): 3}),
+        ("classic", CYCLE),
+        pytest.param("client_side", Calibration(), marks=needs_client_side),
+        pytest.param("client_side", 1j, marks=needs_client_side),
+        pytest.param("client_side", {1: 2}, marks=needs_client_side),
+        pytest.param("client_side", QuantumCircuit(1), marks=needs_client_side),
+        pytest.param("client_side", CYCLE, marks=needs_client_side),
+    ],
+)
+@pytest.mark.parametrize("cache_submit", [False, True])
+async def test_metadata_that_cannot_be_sent_are_refused_with_their_key(
+    prefect_home: Path,
+    emulator: EmulatedService,
+    implementation: str,
+    value: object,
+    cache_submit: bool,
+):
+    circuit = isa_bell()
+    circuit.metadata = {"series": 4, "calibration": value}
+    with pytest.raises(InputError) as caught:
+        await submit_sampler_job_task(
+            [isa_bell(), circuit],
+            shots=10,
+            runtime_config=config_of(emulator, primitives=implementation),
+            cache_submit=cache_submit,
+        )
+    assert caught.value.path == "pubs[1].circuit.metadata.calibration"
+    assert caught.value.path in str(caught.value)
+    assert emulator.jobs == ()
+
+
+@needs_client_side
+async def test_metadata_that_can_be_sent_are_sent(prefect_home: Path, emulator: EmulatedService):
+    circuit = isa_bell()
+    circuit.metadata = {"a": [1, 2.5, None, {"b": "c"}], "d": np.arange(3), "e": np.float64(1)}
+    reference = await submit_sampler_job_task(
+        [circuit],
+        shots=10,
+        runtime_config=config_of(emulator, primitives="client_side"),
+        cache_submit=True,
+    )
+    assert [job.id for job in emulator.jobs] == [reference["job_id"]]

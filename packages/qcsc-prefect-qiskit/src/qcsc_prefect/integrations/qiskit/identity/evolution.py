@@ -11,7 +11,7 @@ from qiskit.synthesis import LieTrotter, MatrixExponential, QDrift, SuzukiTrotte
 from qiskit.synthesis.evolution import ProductFormula
 
 from qcsc_prefect.core.errors import UnsupportedTypeError
-from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_tree
+from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
 
 if TYPE_CHECKING:
     from qiskit.circuit.library import PauliEvolutionGate
@@ -34,6 +34,7 @@ def pauli_evolution_tree(gate: PauliEvolutionGate, numbers: ParameterNumbers) ->
     operators = gate.operator if isinstance(gate.operator, list) else [gate.operator]
     return [
         "pauli_evolution",
+        gate.label or None,
         gate.num_qubits,
         isinstance(gate.operator, list),
         [operator_tree(operator, numbers) for operator in operators],
@@ -68,7 +69,7 @@ def operator_tree(
 
 def _number_tree(value: complex | ParameterExpression, numbers: ParameterNumbers) -> object:
     if isinstance(value, ParameterExpression):
-        return expression_tree(value, numbers)
+        return expression_form(value, numbers)
     return constant_value(value)
 
 

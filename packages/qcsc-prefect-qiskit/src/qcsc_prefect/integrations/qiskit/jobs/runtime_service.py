@@ -250,6 +250,7 @@ class RuntimeJobService:
                 status.state,
                 late.submitted_at,
                 session_id=late.session_id,
+                tags=self._late.tags(tag),
             )
         ]
 
