@@ -30,8 +30,10 @@ from qcsc_prefect.core.errors import (
     JobWaitTimeoutError,
 )
 from qcsc_prefect.integrations.qiskit import (
+    submission_lookup,
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
+    run_sampler_task,
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
@@ -183,8 +185,10 @@ async def test_a_fake_backend_runs_its_own_circuits_and_refuses_others_early(pre
 
 
 async def test_a_job_that_fails_says_why(prefect_home: Path):
-    # A state of 60 qubits fits into no memory, which only the simulation finds out.
-    reference = await submit_sampler_job_task([t_state(60)], shots=10, runtime_config=CONFIG)
+    # The client takes it, and only the simulation finds out.
+    reference = await submit_sampler_job_task(
+        [ghz()], options={"default_shots": -3}, runtime_config=CONFIG
+    )
     with pytest.raises(JobFailedError, match=reference["job_id"]) as caught:
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
     assert caught.value.retryable is False
@@ -454,3 +458,41 @@ async def test_the_store_does_not_grow_without_bound(tmp_path: Path, monkeypatch
     assert size < 6000 + size / len(kept) * 2
     with pytest.raises(JobNotFoundError, match=str(local_store.MAX_JOBS)):
         await service.status(ids[0])
+
+
+async def test_a_circuit_that_memory_cannot_hold_is_refused_with_what_it_takes(prefect_home: Path):
+    with pytest.raises(InputError, match=r"takes 16 PiB of memory.*50 qubits.* has") as refused:
+        await submit_sampler_job_task([ghz(), t_state(50)], runtime_config=CONFIG)
+    assert refused.value.path == "pubs[1].circuit"
+    # Neither Clifford gates nor idle qubits need a state vector.
+    counts = (await run_sampler_task([ghz(50)], shots=10, runtime_config=CONFIG))["result"]
+    assert counts[0].data.meas.num_shots == 10
+    idle = QuantumCircuit(50, 1)
+    idle.t(0)
+    idle.measure(0, 0)
+    await run_sampler_task([idle], shots=10, runtime_config=CONFIG)
+
+
+async def test_a_job_that_nobody_runs_is_said_to_run_again(
+    prefect_home: Path, caplog: pytest.LogCaptureFixture
+):
+    reference = await submit_sampler_job_task([ghz()], shots=10, runtime_config=CONFIG)
+    await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
+    store = LocalJobStore.default()
+    (store.root / reference["job_id"] / "outcome.json").unlink()
+    with caplog.at_level("WARNING"):
+        await final_state(local_job_service(), reference["job_id"])
+    assert f"Local job {reference['job_id']} has not ended and no process runs it" in caplog.text
+
+
+async def test_a_long_search_for_a_job_is_heard_of_meanwhile(
+    prefect_home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submission_lookup, "_SILENCE", 0.05)
+    logger = logging.getLogger("search")
+    lookup = submission_lookup.SubmissionLookup(
+        local_job_service(), "tag", "aer_simulator", None, logger
+    )
+    with caplog.at_level("INFO", logger="search"):
+        assert await lookup.job_that_may_show_up(0.5) is None
+    assert "Still looking, for another 0 s; no job shows so far" in caplog.text

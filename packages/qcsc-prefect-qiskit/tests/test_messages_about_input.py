@@ -8,8 +8,15 @@ from qiskit.circuit import Parameter
 from qiskit.providers import BackendV2
 from qiskit.quantum_info import SparsePauliOp
 
-from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    InputError,
+    JobFailedError,
+    JobNotFoundError,
+)
+from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
 from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
@@ -20,6 +27,8 @@ from qcsc_prefect.integrations.qiskit.pubs import (
     coerce_pubs,
 )
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
+from qcsc_prefect.integrations.qiskit.submitting import JobArguments, submit_job
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 needs_client_side = pytest.mark.skipif(
     not has_client_side_primitives(), reason="the installed client has classic primitives only"
@@ -145,3 +154,33 @@ def test_words_agree_in_number_and_article():
         require_one_config(None, None)
     assert a_job("estimator") == "an estimator job"
     assert a_job("sampler") == "a sampler job"
+
+
+async def test_the_service_is_quoted_once_and_with_its_code():
+    with (
+        EmulatedService(backends=["fake_manila"]) as service,
+        service.client_environment(),
+    ):
+        config = QiskitRuntimeConfig(**service.runtime_config_fields(), primitives="classic")
+
+        async def fetch(reference: JobReference) -> None:
+            await fetch_job(FetchArguments(reference, None, None, None, None, config))
+
+        with pytest.raises(JobNotFoundError) as unknown:
+            await fetch(job_to_fetch({"submitted_at": "2026-01-05T10:00:00Z"}, job_id="d1c0"))
+        assert str(unknown.value).count("Check ") == 1
+        circuit = QuantumCircuit(1, 1)
+        circuit.measure(0, 0)
+        # The client takes it, and the service does not.
+        call = JobArguments(
+            primitive="sampler",
+            pubs=[circuit],
+            runtime_block_name=None,
+            runtime_config=config,
+            shots=None,
+            precision=None,
+            options={"default_shots": -3},
+            input_digest=None,
+        )
+        with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):
+            await fetch((await submit_job(call, None)).reference)

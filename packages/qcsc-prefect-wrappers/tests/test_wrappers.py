@@ -201,8 +201,13 @@ def test_synchronous_twins(prefect_home: Path):
 
 
 async def test_a_twin_refuses_to_block_a_running_loop(prefect_home: Path):
-    with pytest.raises(RuntimeError, match="await run"):
-        QCSCSamplerV2(runtime_config=CONFIG).run_sync([bell()])
+    def plain():
+        return QCSCSamplerV2(runtime_config=CONFIG).run_sync([bell()], shots=3)
+
+    with pytest.raises(RuntimeError, match=r"await run\(\.\.\.\)' in an 'async def'.*to_thread"):
+        plain()
+    # What the message says works.
+    assert (await (await asyncio.to_thread(plain)).result())[0].data.meas.num_shots == 3
 
 
 def test_the_public_path_is_the_documented_one():

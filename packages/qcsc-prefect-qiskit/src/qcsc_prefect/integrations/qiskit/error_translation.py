@@ -8,7 +8,7 @@ the text holds no credentials.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from qcsc_prefect.core.error_facts import error_type_names, iter_error_chain
 from qcsc_prefect.core.errors import (
@@ -115,7 +115,7 @@ def translate_qiskit_error(
     return error_type(
         redacted(
             f"{doing} failed{_about(job_id, backend_name)}: {_what_was_said(exc, advice)} "
-            f"{_next_step(error_type, advice, job_id, job_is_done=job_is_done)}",
+            f"{_next_step(exc, error_type, advice, job_id, job_is_done=job_is_done)}",
             secrets,
         ),
         job_id=job_id,
@@ -162,7 +162,7 @@ def translate_qiskit_submission_error(
         return SubmissionError(
             redacted(
                 f"{doing} failed{_about(None, backend_name)}, no job was created: {said} "
-                f"{_next_step(SubmissionError, advice, None)}",
+                f"{_next_step(exc, SubmissionError, advice, None)}",
                 secrets,
             ),
             backend_name=backend_name,
@@ -278,7 +278,13 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+def _service_advises(exc: BaseException) -> bool:
+    answers = (read_service_answer(link) for link in iter_error_chain(exc))
+    return any(answer is not None and answer.solution for answer in answers)
+
+
 def _next_step(
+    exc: BaseException,
     error_type: type[JobError],
     advice: RetryAdvice,
     job_id: str | None,
@@ -291,8 +297,9 @@ def _next_step(
         return "The job goes on: fetch it later by its job id."
     retry = advice.answer is RetryAnswer.RETRY
     words = []
-    if advice.status in _STATUS_ADVICE and retry == (advice.status in _PASSING):
-        words.append(_STATUS_ADVICE[advice.status])
+    fits = advice.status in _STATUS_ADVICE and retry == (advice.status in _PASSING)
+    if fits and not _service_advises(exc):
+        words.append(_STATUS_ADVICE[cast("int", advice.status)])
     if retry:
         later = (
             f"after the {advice.retry_after:g} s that the service asks for"

@@ -252,7 +252,11 @@ class Submitter:
                 self._send_and_record(request, identity, memory, earlier)
             )
         except SubmissionUncertainError as error:
-            self.logger.warning("%s Looking for it now", error)
+            self.logger.warning(
+                "%s Looking for it for %g s: so long may the service take to show a new job",
+                error,
+                identity.visibility_delay,
+            )
             try:
                 found = await lookup.job_that_may_show_up(identity.visibility_delay)
             except JobError as unanswered:

@@ -29,6 +29,8 @@ LOST_WITHIN = timedelta(minutes=15)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
+#: Seconds after which somebody who waits for a search wants to hear of it again.
+_SILENCE = 10.0
 
 
 class SubmissionLookup:
@@ -206,7 +208,7 @@ class SubmissionLookup:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + visibility_delay
-        pause = _FIRST_PAUSE
+        pause, next_word = _FIRST_PAUSE, loop.time() + _SILENCE
         while True:
             # Asked before the search is sent: the last one comes after the deadline.
             is_last = loop.time() >= deadline
@@ -218,6 +220,13 @@ class SubmissionLookup:
             else:
                 if is_last:
                     return found
+                if loop.time() >= next_word:
+                    self._logger.info(
+                        "Still looking, for another %.0f s; %s so far",
+                        max(0.0, deadline - loop.time()),
+                        "no job shows" if found is None else f"job {found.job_id} shows",
+                    )
+                    next_word += _SILENCE
             await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +25,7 @@ from qcsc_prefect.integrations.qiskit.jobs.service import (
     ListedJob,
     SubmittedJob,
 )
+from qcsc_prefect.integrations.qiskit.local.memory import refuse_what_does_not_fit
 from qcsc_prefect.integrations.qiskit.local.runner import (
     LocalRunner,
     decode_result,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["LocalJobService", "local_job_service"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -180,6 +184,7 @@ class LocalJobService:
         # What the native run would refuse is refused here, before anything is stored.
         create_primitive(request.primitive, backend, request.options, request.implementation)
         refuse_circuits_not_isa(request.pubs, backend)
+        refuse_what_does_not_fit(request, backend)
         job = LocalJob(
             job_id=self._store.new_job_id(),
             primitive=request.primitive,
@@ -238,7 +243,12 @@ class LocalJobService:
         if not lock.acquire():
             return JobStatus(JobState.RUNNING, JobState.RUNNING.value)
         lock.release()
-        self._runner.start(job_id)
+        if self._runner.start(job_id):
+            logger.warning(
+                "Local job %s has not ended and no process runs it: it runs here, from its stored "
+                "inputs",
+                job_id,
+            )
         return JobStatus(JobState.QUEUED, JobState.QUEUED.value)
 
     def _status_or_error(self, job_id: str) -> JobStatus | JobError:

@@ -95,16 +95,20 @@ class LocalRunner:
         self._running: set[str] = set()
         self._guard = threading.Lock()
 
-    def start(self, job_id: str) -> None:
+    def start(self, job_id: str) -> bool:
         """See to it that somebody runs the job; returns at once.
 
         Does nothing where the job has ended, or where this process or another one runs it.
+
+        Returns:
+            Whether this process had not begun to see to it before.
         """
         with self._guard:
             if job_id in self._taken:
-                return
+                return False
             self._taken.add(job_id)
         self._threads.submit(self._run, job_id)
+        return True
 
     def is_running(self, job_id: str) -> bool:
         """Whether this process is running the job now; False while it waits for its turn."""
