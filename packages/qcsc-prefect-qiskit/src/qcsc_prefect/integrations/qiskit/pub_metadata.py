@@ -13,7 +13,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime.execution_span import ExecutionSpans
 
 from qcsc_prefect.core.metadata import PubMetadata
-from qcsc_prefect.integrations.qiskit.job_metadata import iso_utc
+from qcsc_prefect.integrations.qiskit.job_metadata import iso_utc, without_refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def describe_pubs(
         if pub_results:
             facts |= _result_facts(pub_results[index])
         facts |= _window_facts(windows.get(index, []))
-        described.append(PubMetadata(**facts))  # type: ignore[arg-type]
+        described.append(without_refused(PubMetadata, facts, f"metadata of PUB {index}"))
     return described
 
 
@@ -102,11 +102,9 @@ def _result_facts(pub_result: PubResult) -> dict[str, object]:
         for register in pub_result.data.values()
         if isinstance(register, BitArray)
     } or {pub_result.metadata.get("shots")}
-    if len(shots) == 1 and isinstance(number := shots.pop(), int):
-        facts["shots"] = number
-    precision = pub_result.metadata.get("target_precision")
-    if isinstance(precision, int | float):
-        facts["precision"] = float(precision)
+    if len(shots) == 1:
+        facts["shots"] = shots.pop()
+    facts["precision"] = pub_result.metadata.get("target_precision")
     return facts
 
 
