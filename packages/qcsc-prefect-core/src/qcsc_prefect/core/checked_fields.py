@@ -39,13 +39,15 @@ def check_fields(record: msgspec.Struct, error_type: type[InputError], what: str
         InputError: Of the given type, if a field has a wrong type or holds what JSON cannot hold;
             its ``path`` names the bad part.
     """
-    for field in msgspec.structs.fields(record):
-        value = getattr(record, field.name)
-        if value is None and field.default is UNSET:
-            value = UNSET
-        elif value is not UNSET and not (value is None and field.default is None):
-            value = plain_field(type(record), field.name, value, error_type, what)
-        msgspec.structs.force_setattr(record, field.name, value)
+    for name, default in _defaults(type(record)).items():
+        value = getattr(record, name)
+        if value is default:
+            continue
+        if value is None and default is UNSET:
+            plain: object = UNSET
+        else:
+            plain = plain_field(type(record), name, value, error_type, what)
+        msgspec.structs.force_setattr(record, name, plain)
 
 
 def plain_field(
@@ -82,6 +84,12 @@ def plain_field(
         reason, _, location = str(error).partition(" - at `$")
         path = name + location.rstrip("`")
     raise error_type(f"{what} refused at {path!r}: {reason}.", path=path)
+
+
+@cache
+def _defaults(record_type: type[msgspec.Struct]) -> dict[str, object]:
+    # Looking them up reads all type hints anew: too slow for each of thousands of PUBs.
+    return {field.name: field.default for field in msgspec.structs.fields(record_type)}
 
 
 @cache
