@@ -230,9 +230,15 @@ async def _fetch(
         if not recorded:
             raise
         return recorded
+    if reference.primitive is None:
+        # Somebody had its id alone; the program's name does not tell which primitive it served.
+        reference = msgspec.structs.replace(reference, primitive=_primitive_of(fetched))
+        arguments = replace(arguments, reference=reference)
     output = _output(reference, fetched)
-    metadata = await _metadata(service, arguments, fetched)
-    output["metadata"] = metadata.to_builtins()
+    metadata = (await _metadata(service, arguments, fetched)).to_builtins()
+    output["metadata"] = metadata
+    # PUBs that name their own count for more than the call.
+    output.update({name: metadata.get(name) for name in ("shots", "precision") if name in output})
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
@@ -273,6 +279,13 @@ async def _metadata(
             error,
         )
         return collect()
+
+
+def _primitive_of(fetched: FetchedResult) -> str | None:
+    from qcsc_prefect.integrations.qiskit.pub_metadata import primitive_of
+
+    program = _program_of(fetched)
+    return program if program in {"sampler", "estimator"} else primitive_of(fetched.result)
 
 
 def _program_of(fetched: FetchedResult) -> str | None:

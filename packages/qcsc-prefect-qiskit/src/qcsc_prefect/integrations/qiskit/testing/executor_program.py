@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qiskit.exceptions import QiskitError
@@ -73,6 +74,7 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     except _UNREADABLE as error:
         raise ProgramFailedError(BAD_INPUT, f"The parameters cannot be read: {error}") from error
     requested_seed = _requested_seed(program)
+    started = datetime.now(UTC)
     try:
         items = run_quantum_program(
             _simulator_for(program, simulator),
@@ -89,12 +91,26 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
                 }
                 for item in items
             ],
-            metadata={"chunk_timing": []},
+            metadata={"chunk_timing": [_chunk(program, started)]},
             **_passed_through(params),
         )
     except (ImportError, TypeError, ValueError, QiskitError) as error:
         raise ProgramFailedError(EXECUTION_FAILED, str(error)) from error
     return str(result.model_dump_json())
+
+
+def _chunk(program: QuantumProgram, started: datetime) -> dict[str, object]:
+    """Return when the items were run; here all of them in one chunk."""
+    parts = [
+        {
+            "idx_item": index,
+            "size": item.size(),
+            "permutation": list(range(len(item.shape))),
+            "element_range": (0, item.size(), 1),
+        }
+        for index, item in enumerate(program.items)
+    ]
+    return {"start": started, "stop": datetime.now(UTC), "parts": parts}
 
 
 def _requested_seed(program: QuantumProgram) -> int | None:
