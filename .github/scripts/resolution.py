@@ -50,6 +50,7 @@ QISKIT_SHORT = (
     f"{QISKIT}/test_client_side_primitives.py::test_an_older_client_says_what_it_lacks",
     f"{QISKIT}/test_client_side_primitives.py::test_auto_is_what_the_clients_own_names_are",
     f"{QISKIT}/test_every_client.py",
+    f"{QISKIT}/test_identity_client_values.py",
     f"{QISKIT}/test_identity_vectors.py",
     f"{QISKIT}/test_result_records.py",
     f"{QISKIT}/test_tasks.py",

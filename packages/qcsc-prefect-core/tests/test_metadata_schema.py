@@ -25,7 +25,8 @@ STORED_IN_VERSION_1 = """{
   "versions": {"qiskit": "2.2.0"},
   "pubs": [
     {"circuit_name": "ghz", "num_qubits": 3, "depth": 4, "size": 6, "two_qubit_count": 2,
-     "shape": [2, 3], "shots": 4096, "precision": 0.5, "started": "2026-01-05T10:01:10Z",
+     "shape": [2, 3], "shots": 4096, "shots_asked": 4000, "precision": 0.5,
+     "started": "2026-01-05T10:01:10Z",
      "completed": "2026-01-05T10:01:20Z", "execution_seconds": 9.5, "job_id": "d1c1"},
     {}
   ],

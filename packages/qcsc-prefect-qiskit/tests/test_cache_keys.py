@@ -95,11 +95,39 @@ def test_equal_submissions_have_one_key() -> None:
     assert key == sampler_key(pubs=[circuit], shots=10, runtime_config=config(), **ignored)
 
 
-def test_a_given_digest_decides() -> None:
-    digest = build_qiskit_sampler_input_digest([bell()])
-    assert sampler_key(input_digest=digest, pubs=[bell()]) == sampler_key(
-        input_digest=digest, pubs=[object()]
-    )
+def test_a_given_digest_does_not_hide_another_input() -> None:
+    other = bell()
+    other.x(0)
+    chosen: dict[str, Any] = {"input_digest": "mine", "pubs": [bell()], "shots": 10}
+    different: list[dict[str, Any]] = [
+        chosen,
+        {**chosen, "shots": 20},
+        {**chosen, "pubs": [(bell(), None, 30)]},
+        {**chosen, "options": {"twirling": {"enable_gates": True}}},
+        {**chosen, "pubs": [other]},
+        {**chosen, "pubs": [bell(), bell()]},
+    ]
+    keys = [sampler_key(**parameters) for parameters in different]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+    assert sampler_key(**{**chosen, "pubs": [(bell(), None, 10)]}) == keys[0]
+    trusted = {**chosen, "trust_input_digest": True}
+    assert sampler_key(**trusted) == sampler_key(**{**trusted, "pubs": [other]})
+    assert sampler_key(**trusted) != sampler_key(**{**trusted, "shots": 20})
+    precise = [
+        qiskit_estimator_submit_cache_key(None, {"input_digest": "mine", "precision": precision})
+        for precision in (0.1, 0.2)
+    ]
+    assert precise[0] != precise[1]
+
+
+def test_a_given_digest_is_the_way_out_for_what_cannot_be_digested() -> None:
+    pubs = [QuantumCircuit(1, 1, metadata={"hook": object()})]
+    assert sampler_key(pubs=pubs) is None
+    assert sampler_key(pubs=pubs, input_digest="mine") is not None
+    callbacks = [sampler_key(input_digest="mine", options={"callback": it}) for it in (print, 1)]
+    assert None not in callbacks
+    assert callbacks[0] != callbacks[1]
 
 
 def test_the_token_is_not_in_the_key() -> None:

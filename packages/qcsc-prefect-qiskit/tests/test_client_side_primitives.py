@@ -21,6 +21,7 @@ from qiskit.circuit import Clbit, Parameter
 from qiskit.primitives import PrimitiveResult
 
 from qcsc_prefect.core.errors import InputError, ResultUnavailableError
+from qcsc_prefect.core.metadata import JobMetadata
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     QiskitRuntimeConfigError,
@@ -32,6 +33,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdown
 from qcsc_prefect.integrations.qiskit.primitive_choice import FIRST_CLIENT_SIDE, choose_primitives
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
@@ -381,8 +383,8 @@ async def test_bad_options_are_refused_by_the_implementation_that_is_used(
             options=options,
             runtime_config=config_of(emulator, primitives="client_side"),
         )
-    assert caught.value.path == "options"
-    assert "client_side" in str(caught.value)
+    assert caught.value.path == f"options.{named}"
+    assert "the client-side sampler" in str(caught.value)
     assert emulator.count("submit") == 0
 
 
@@ -470,3 +472,131 @@ async def test_a_local_estimator_job_keeps_what_the_client_returned(prefect_home
     assert pub_result.data.evs == pytest.approx([1, 1], abs=0.2)
     assert pub_result.data.stds.shape == (2,)
     assert pub_result.metadata["circuit_metadata"] == {"made": "here"}
+
+
+class Calibration:
+    pass
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "value"),
+    [
+        ("classic", Calibration()),
+        ("classic", print),
+        ("classic", {(1, 2): 3}),
+        ("classic", CYCLE),
+        pytest.param("client_side", Calibration(), marks=needs_client_side),
+        pytest.param("client_side", 1j, marks=needs_client_side),
+        pytest.param("client_side", {1: 2}, marks=needs_client_side),
+        pytest.param("client_side", QuantumCircuit(1), marks=needs_client_side),
+        pytest.param("client_side", CYCLE, marks=needs_client_side),
+    ],
+)
+@pytest.mark.parametrize("cache_submit", [False, True])
+async def test_metadata_that_cannot_be_sent_are_refused_with_their_key(
+    prefect_home: Path,
+    emulator: EmulatedService,
+    implementation: str,
+    value: object,
+    cache_submit: bool,
+):
+    circuit = isa_bell()
+    circuit.metadata = {"series": 4, "calibration": value}
+    with pytest.raises(InputError) as caught:
+        await submit_sampler_job_task(
+            [isa_bell(), circuit],
+            shots=10,
+            runtime_config=config_of(emulator, primitives=implementation),
+            cache_submit=cache_submit,
+        )
+    assert caught.value.path == "pubs[1].circuit.metadata.calibration"
+    assert caught.value.path in str(caught.value)
+    assert emulator.jobs == ()
+
+
+@needs_client_side
+async def test_metadata_that_can_be_sent_are_sent(prefect_home: Path, emulator: EmulatedService):
+    circuit = isa_bell()
+    circuit.metadata = {"a": [1, 2.5, None, {"b": "c"}], "d": np.arange(3), "e": np.float64(1)}
+    reference = await submit_sampler_job_task(
+        [circuit],
+        shots=10,
+        runtime_config=config_of(emulator, primitives="client_side"),
+        cache_submit=True,
+    )
+    assert [job.id for job in emulator.jobs] == [reference["job_id"]]
+
+
+@needs_client_side
+async def test_numbers_of_a_twirled_job_say_what_was_asked_for_and_what_was_taken(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, primitives="client_side")
+    sampled = await run_sampler_task(
+        [isa_bell()],
+        shots=200,
+        options={"twirling": {"enable_measure": True}},
+        runtime_config=config,
+    )
+    [pub] = sampled["metadata"]["pubs"]
+    assert sampled["shots"] == sampled["job_reference"]["shots"] == sampled["metadata"]["shots"]
+    assert (sampled["shots"], pub["shots_asked"], pub["shots"]) == (200, 200, 256)
+    assert pub["started"] <= pub["completed"]
+    assert pub["execution_seconds"] > 0
+    summary = summary_markdown(JobMetadata.from_builtins(sampled["metadata"]))
+    assert "| Shots | 200 asked for, 256 taken |" in summary
+    assert "256 (200 asked for)" in summary
+
+    estimated = await run_estimator_task(
+        [(isa_bell(measured=False), "IIIZZ"), (isa_bell(measured=False), "IIIXX")],
+        precision=0.1,
+        runtime_config=config,
+    )
+    for pub in estimated["metadata"]["pubs"]:
+        assert (pub["precision"], pub["shots_asked"], pub["shots"]) == (0.1, 100, 128)
+        assert pub["execution_seconds"] > 0
+
+
+@needs_client_side
+async def test_a_bare_id_of_an_executor_job_is_enough_to_know_what_it_was(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, primitives="client_side")
+    sampler = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
+    estimator = await submit_estimator_job_task(
+        [(isa_bell(measured=False), "IIIZZ")], precision=0.1, runtime_config=config
+    )
+    sampled, estimated = [
+        await fetch_qiskit_job_result_task(job_id=one["job_id"], runtime_config=config)
+        for one in (sampler, estimator)
+    ]
+    assert (sampled["primitive"], sampled["shots"]) == ("sampler", 300)
+    assert (estimated["primitive"], estimated["precision"]) == ("estimator", 0.1)
+    assert [one["metadata"]["primitive"] for one in (sampled, estimated)] == [
+        "sampler",
+        "estimator",
+    ]
+
+
+@needs_client_side
+async def test_a_seed_among_the_options_decides_what_the_emulated_service_computes(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, primitives="client_side")
+
+    async def counts(seed: int) -> dict[str, int]:
+        output = await run_sampler_task(
+            [isa_bell()],
+            shots=500,
+            options={"simulator": {"seed_simulator": seed}},
+            runtime_config=config,
+        )
+        return output["result"][0].data.meas.get_counts()
+
+    first = await counts(1)
+    assert await counts(1) == first
+    assert await counts(2) != first

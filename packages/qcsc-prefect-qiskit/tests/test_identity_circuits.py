@@ -296,6 +296,9 @@ CORPUS: dict[str, Callable[[], QuantumCircuit]] = {
     "evolution list": lambda: one(
         library.PauliEvolutionGate([SparsePauliOp(["XX"]), SparsePauliOp(["ZZ"])], 0.5)
     ),
+    "evolution label": lambda: one(
+        library.PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"], [1, 2]), 0.5, label="noisy")
+    ),
     "evolution projector": lambda: one(library.PauliEvolutionGate(SparseObservable("01"), 0.5)),
     "a + b": lambda: symbolic(lambda a, b: a + b),
     "a - b": lambda: symbolic(lambda a, b: a - b),
@@ -490,7 +493,9 @@ def test_a_change_anywhere_in_a_generated_circuit_changes_the_digest(
     if count:
         changed = list(numbers)
         place = data.draw(st.integers(0, count - 1))
-        changed[place] = np.nextafter(numbers[place], 9) if name != "delay" else numbers[place] + 1
+        # A delay is whole, and the matrix of the next angle may be the same to the last bit.
+        whole = name in ("delay", "unitary")
+        changed[place] = numbers[place] + 1 if whole else np.nextafter(numbers[place], 9)
         changes.append([*steps])
         changes[-1][position] = ((name, size, count), order, changed)
     changes.append([*steps])
@@ -604,6 +609,105 @@ def test_definitions_nested_without_end_are_refused() -> None:
         circuit.append(gate, [0], copy=False)
     with pytest.raises(InputError, match="nested"):
         digest(circuit)
+
+
+def phases(count: int) -> QuantumCircuit:
+    """A circuit whose parametric phases add up when it is transpiled."""
+    circuit = QuantumCircuit(1)
+    for index in range(count):
+        circuit.p(Parameter(f"p{index:04}"), 0)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: library.ZZFeatureMap(12, reps=2).decompose(),
+        lambda: library.ZZFeatureMap(30, reps=1).decompose(),
+        lambda: (
+            library.ZZFeatureMap(8)
+            .compose(library.ZZFeatureMap(8, parameter_prefix="y").inverse())
+            .decompose()
+        ),
+        lambda: phases(199),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The class")
+def test_ordinary_transpiled_circuits_have_a_digest(build: Callable[[], QuantumCircuit]) -> None:
+    basis = ["rz", "sx", "x", "cz"]
+    circuit = transpile(build(), basis_gates=basis, seed_transpiler=1, optimization_level=0)
+    assert digest(circuit) == digest(circuit.copy())
+    changed = circuit.copy()
+    changed.global_phase += 0.25
+    assert digest(changed) != digest(circuit)
+
+
+def test_expressions_of_any_size() -> None:
+    # What Qiskit itself takes apart, which QPY needs as well: older versions crash above this.
+    operations = 10_000 if qiskit.__version__ >= "2.6" else 4_000
+
+    def build(last: float) -> QuantumCircuit:
+        angle = total = Parameter("a")
+        for index in range(operations):
+            total = total + index
+        circuit = QuantumCircuit(1)
+        circuit.rz(total + last * angle, 0)
+        return circuit
+
+    assert digest(build(0.5)) == digest(build(0.5)) != digest(build(0.25))
+
+
+def test_classical_expressions_of_any_size() -> None:
+    def build(depth: int) -> QuantumCircuit:
+        circuit = QuantumCircuit(1)
+        value: expr.Expr = circuit.add_var("x", expr.lift(0, types.Uint(8)))
+        for _ in range(depth):
+            value = expr.bit_not(value)
+        circuit.add_var("y", value)
+        return circuit
+
+    assert digest(build(400)) == digest(build(400)) != digest(build(401))
+
+
+@pytest.mark.filterwarnings("ignore:The class")
+def test_circuits_that_are_built_when_they_are_looked_at() -> None:
+    def loop(body: QuantumCircuit) -> Instruction:
+        return ForLoopOp(range(2), None, body)
+
+    def definition(body: QuantumCircuit) -> Instruction:
+        gate = Gate("defined", 3, [])
+        gate.definition = body
+        return gate
+
+    for around in (loop, BoxOp, definition):
+        plain, inverse = library.QFT(3), library.QFT(3, inverse=True)
+        built = library.QFT(3)
+        assert built.data
+        found = {digest(one(around(body))) for body in (plain, inverse, built)}
+        assert len(found) == 2
+        assert plain.data
+    assert digest(library.QFT(3)) != digest(library.QFT(3, inverse=True))
+    with pytest.raises(InputError) as caught:
+        build_qiskit_sampler_input_digest([library.IntegerComparator()])
+    assert caught.value.path == "pubs[0].circuit"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: QuantumCircuit(1, global_phase=Parameter("a")),
+        lambda: one(Instruction("opaque", 1, 0, [2**2000])),
+        lambda: one(Instruction("opaque", 1, 0, [-(10**5000)])),
+    ],
+)
+def test_a_number_that_no_float_holds(build: Callable[[], QuantumCircuit]) -> None:
+    circuit = build()
+    if circuit.num_parameters:
+        with pytest.raises(InputError) as caught:
+            build_qiskit_sampler_input_digest([(circuit, [2**2000])])
+        assert caught.value.path == "pubs[0].parameter_values"
+    else:
+        assert digest(circuit) == digest(circuit.copy())
 
 
 def test_a_simulator_s_own_instructions_are_told_apart() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from prefect import flow
 from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult
 
-from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.errors import ConfigurationError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import (
     QCSCEstimatorV2,
     QCSCPrimitiveJob,
@@ -97,6 +100,92 @@ async def test_equal_pubs_in_one_call_are_samples_of_their_own(prefect_home: Pat
     arrays = [pub.data.meas.array.tobytes() for pub in again["result"]]
     assert len(set(arrays)) == 4
     assert arrays[:3] == [pub.data.meas.array.tobytes() for pub in output["result"]]
+
+
+async def test_a_further_copy_is_a_sample_of_its_own(prefect_home: Path, service, config):
+    superposition = QuantumCircuit(1)
+    superposition.sx(0)
+    superposition.measure_all()
+    samples = []
+    for number in (1, 2, 2, 4):
+        _, output = await sample(config, [superposition] * number)
+        samples.append([pub.data.meas.array.tobytes() for pub in output["result"]])
+    assert pubs_run(service) == [1, 1, 2]
+    assert len(set(samples[-1])) == 4
+    assert [each == samples[-1][: len(each)] for each in samples] == [True] * 4
+
+
+async def test_the_age_of_the_job_decides(prefect_home: Path, service, config):
+    pubs = [basis_state("00"), basis_state("01")]
+    _, first = await sample(config, pubs, cache_expiration=timedelta(microseconds=1))
+    _, second = await sample(config, pubs[:1], cache_expiration=timedelta(microseconds=1))
+    assert pubs_run(service) == [2, 1]
+    _, again = await sample(config, pubs, cache_expiration=timedelta(hours=1))
+    old, new = first["job_id"], second["job_id"]
+    assert again["metadata"]["job_ids"] == [new, old], "a short limit was that of its call"
+    assert pubs_run(service) == [2, 1]
+
+
+async def test_each_fact_stands_where_it_belongs(prefect_home: Path, service, config):
+    await sample(config, [basis_state("00"), basis_state("01")])
+    _, output = await sample(config, [basis_state("11"), basis_state("01")])
+    metadata = output["metadata"]
+    new, old = metadata["job_ids"]
+    assert set(metadata["jobs"]) == {new, old}
+    assert "queue_seconds" not in metadata
+    for name in ("job_id", "input_digest", "created"):
+        assert name not in metadata, name
+        assert metadata["jobs"][old][name] != metadata["jobs"][new][name], name
+    for name in ("qpu_seconds", "charged_seconds"):
+        if name in metadata["jobs"][old]:
+            each = [job[name] for job in metadata["jobs"].values()]
+            assert metadata[name] == sum(each), name
+    assert "qpu_seconds" in metadata
+    assert metadata["resource"] == "fake_manila"
+    assert [pub["size"] for pub in metadata["pubs"]] == [4, 3], "though the job ran others, too"
+    spans = output["result"].metadata["execution"]["execution_spans"]
+    assert sorted(index for span in spans for index in span.pub_idxs) == [0, 1]
+    started = {index: span.start for span in spans for index in span.pub_idxs}
+    assert started[1] < started[0], "the second one was run first"
+    assert "input_digest" not in output
+    assert output["shots"] == 50
+
+
+async def test_a_job_that_somebody_waits_for_is_not_cancelled(
+    prefect_home: Path, service, config, caplog
+):
+    service.set_schedule(queued_seconds=math.inf)
+    pubs = [basis_state("00"), basis_state("01")]
+    flags = {"cancel_job_on_cancellation": True}
+    # The first flow submits, the second takes a PUB of it; either may be the one that ends.
+    flows = [
+        asyncio.create_task(sample(config, pubs, **flags)),
+        asyncio.create_task(sample(config, pubs[1:], **flags)),
+    ]
+    while caplog.text.count("QUEUED") < 2:
+        await asyncio.sleep(0.05)
+    flows[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flows[0]
+    assert [job.state for job in service.jobs] == ["Queued"]
+    assert "somebody else waits for it" in caplog.text
+    service.release_jobs()
+    assert likeliest((await flows[1])[1]["result"]) == ["01"]
+
+
+@pytest.mark.parametrize("longer", [True, False], ids=["a longer list", "another list"])
+async def test_pubs_of_a_lost_answer_are_paid_once(
+    prefect_home: Path, service, config, longer: bool
+):
+    service.faults.hide_new_jobs(3600)
+    service.faults.close("submit", when="after")
+    with pytest.raises(SubmissionUncertainError):
+        await sample(config, [basis_state("00"), basis_state("01")], visibility_delay=0)
+    service.faults.hide_new_jobs(0)
+    wanted = ["00", "01", "10"] if longer else ["10", "01"]
+    _, output = await sample(config, [basis_state(bits) for bits in wanted], visibility_delay=1)
+    assert likeliest(output["result"]) == wanted
+    assert pubs_run(service) == [2, 1]
 
 
 async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, service, config):

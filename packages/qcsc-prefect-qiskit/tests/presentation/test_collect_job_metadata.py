@@ -249,6 +249,17 @@ def test_facts_of_pubs(ghz, rotation, sample):
     assert second.two_qubit_count == 0
 
 
+def test_shots_of_the_call_are_left_out_where_its_pubs_name_others(ghz, ghz_result):
+    def shots_of(*pubs: object) -> object:
+        return collect_job_metadata(primitive="sampler", shots=100, pubs=pubs).shots
+
+    assert shots_of(ghz, (ghz,)) == 100
+    assert shots_of(SamplerPub.coerce(ghz, 50), (ghz, None, 50)) == 50
+    assert shots_of(ghz, (ghz, None, 50)) is UNSET
+    record = collect_job_metadata(primitive="sampler", shots=100, pubs=[ghz, (ghz, None, 50)])
+    assert [pub.shots_asked for pub in record.pubs] == [100, 50]
+
+
 def test_precision_of_estimator_pubs(energy_pub, energy_result):
     record = collect_job_metadata(primitive="estimator", pubs=[energy_pub], result=energy_result)
     assert record.pubs[0].precision == 0.05

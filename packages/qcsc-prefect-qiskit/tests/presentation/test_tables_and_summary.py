@@ -84,6 +84,16 @@ def test_each_kind_of_standard_error_is_found(errors):
     assert item.standard_error(()) == (0.01 if errors else None)
 
 
+def test_the_sounder_of_two_standard_errors_is_shown():
+    data = DataBin(evs=np.array(0.5), stds=np.array(0.0), ensemble_standard_error=np.array(0.02))
+    (item,) = estimates_of(PrimitiveResult([PubResult(data)]))
+    assert item.standard_error(()) == 0.02
+    rows, _ = values_table([item])
+    assert rows[0]["standard error"] == 0.02
+    summary = summary_markdown(JobMetadata(primitive="estimator"), estimates=[item])
+    assert "0.500 ± 0.020" in summary
+
+
 @pytest.mark.parametrize(
     "values", [np.array(0.5), np.full(9, np.nan), np.zeros((0, 3)), np.zeros((2, 3, 4))]
 )

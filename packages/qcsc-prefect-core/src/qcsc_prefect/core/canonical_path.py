@@ -1,7 +1,8 @@
 """Paths that name one place inside a nested value, such as ``options.twirling.num_randomizations``.
 
 Errors and reports of differences use the same notation: attribute style for keys that are
-identifiers, brackets for indices and for every other key.
+identifiers, brackets for indices and for every other key. A long path is cut in the middle: its
+start says which input is meant, and its end what stands there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+#: Characters after which a path is cut, and how many are kept of its start and of its end.
+LONGEST_PATH = 200
+_KEPT = 96
+
+_CUT = "..."
 
 __all__ = ["LocatedErrors", "child_path", "join_path", "show_path"]
 
@@ -45,15 +52,31 @@ def join_path(parent: str, child: str) -> str:
         child: A path that starts below ``parent``; an empty string for the parent itself.
 
     Returns:
-        The whole path.
+        The whole path, or its start and its end with ``...`` between them where it is long.
 
     Example:
         >>> join_path("options", "environment.callback"), join_path("pubs", "[0]")
         ('options.environment.callback', 'pubs[0]')
+        >>> len(join_path("options", "[1]" * 1000))
+        195
     """
     if not parent or not child:
-        return parent or child
-    return f"{parent}{child}" if child.startswith("[") else f"{parent}.{child}"
+        path = parent or child
+    else:
+        path = f"{parent}{child}" if child.startswith("[") else f"{parent}.{child}"
+    return path if len(path) <= LONGEST_PATH else _cut(path)
+
+
+def _cut(path: str) -> str:
+    """Leave out the middle, at the borders of steps where there are some."""
+    start, end = path[:_KEPT], path[-_KEPT:]
+    starts = [start.rfind(mark) for mark in ".["]
+    ends = [place for mark in ".[" if (place := end.find(mark)) >= 0]
+    if max(starts) > 0:
+        start = start[: max(starts)]
+    if ends:
+        end = end[min(ends) :]
+    return f"{start.rstrip('.')}{_CUT}{end.lstrip('.')}"
 
 
 class LocatedErrors:

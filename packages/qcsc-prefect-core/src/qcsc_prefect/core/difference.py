@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.canonical_arrays import is_numpy_array, is_numpy_scalar
@@ -12,7 +13,7 @@ from qcsc_prefect.core.canonical_registry import default_registry
 from qcsc_prefect.core.digest import digest_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -70,64 +71,95 @@ def explain_difference(
         ['options.twirling.enable_gates']
     """
     walk = _Walk(default_registry if registry is None else registry)
-    found: list[Difference] = []
-    for difference in walk.differences(one, other, ""):
-        found.append(difference)
-        if len(found) >= limit:
-            break
-    return found
+    return list(islice(walk.differences(one, other), limit))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What stands at one place in both values."""
+
+    path: str
+    one: object
+    other: object
+
+
+@dataclass
+class _OpenPair:
+    """Two values that part, while what is inside of them is looked at."""
+
+    pair: _Pair
+    inside: Iterator[_Pair | Difference]
+    is_named: bool = False
 
 
 class _Walk:
+    """Goes down where values part; with a list of what is open, since they may be nested deeply."""
+
     def __init__(self, registry: CanonicalRegistry) -> None:
         self._registry = registry
 
-    def differences(self, one: object, other: object, path: str) -> Iterator[Difference]:
+    def differences(self, one: object, other: object) -> Iterator[Difference]:
         """Yield where two values part; at least one place if their digests do."""
-        if self._digest(one) == self._digest(other):
-            return
-        inside = False
-        for difference in self._inside(one, other, path):
-            inside = True
-            yield difference
-        if not inside:
-            yield Difference(path, f"{_text(one)} and {_text(other)}")
+        opened: list[_OpenPair] = []
+        self._open(_Pair("", one, other), opened)
+        while opened:
+            last = opened[-1]
+            found = next(last.inside, None)
+            if found is None:
+                opened.pop()
+                if not last.is_named:
+                    pair = last.pair
+                    yield Difference(pair.path, f"{_text(pair.one)} and {_text(pair.other)}")
+            elif isinstance(found, Difference):
+                last.is_named = True
+                yield found
+            elif self._open(found, opened):
+                last.is_named = True
+
+    def _open(self, pair: _Pair, opened: list[_OpenPair]) -> bool:
+        if self._digest(pair.one) == self._digest(pair.other):
+            return False
+        opened.append(_OpenPair(pair, self._inside(pair)))
+        return True
 
     def _digest(self, value: object) -> str:
         return digest_value(value, registry=self._registry)
 
-    def _inside(self, one: object, other: object, path: str) -> Iterator[Difference]:
+    def _inside(self, pair: _Pair) -> Iterator[_Pair | Difference]:
+        path, one, other = pair.path, pair.one, pair.other
         entry = self._registry.find(type(one))
         if entry is not None and entry is self._registry.find(type(other)):
             if entry.describe is not None:
-                yield from self.differences(entry.describe(one), entry.describe(other), path)
+                yield _Pair(path, entry.describe(one), entry.describe(other))
         elif isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from self._in_mappings(one, other, path)
+            yield from _in_mappings(one, other, path)
         elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-            yield from self._in_sequences(one, other, path)
+            yield from _in_sequences(one, other, path)
         elif is_numpy_array(one) and is_numpy_array(other):
             yield Difference(path, _array_reason(one, other))
 
-    def _in_mappings(
-        self, one: Mapping[object, object], other: Mapping[object, object], path: str
-    ) -> Iterator[Difference]:
-        for key, value in one.items():
-            here = join_path(path, child_path(key))
-            if key in other:
-                yield from self.differences(value, other[key], here)
-            else:
-                yield Difference(here, f"{_text(value)} and nothing")
-        for key, value in other.items():
-            if key not in one:
-                yield Difference(join_path(path, child_path(key)), f"nothing and {_text(value)}")
 
-    def _in_sequences(
-        self, one: Sequence[object], other: Sequence[object], path: str
-    ) -> Iterator[Difference]:
-        for index, (left, right) in enumerate(zip(one, other, strict=False)):
-            yield from self.differences(left, right, join_path(path, child_path(index)))
-        if len(one) != len(other):
-            yield Difference(path, f"{len(one)} and {len(other)} items")
+def _in_mappings(
+    one: Mapping[object, object], other: Mapping[object, object], path: str
+) -> Iterator[_Pair | Difference]:
+    for key, value in one.items():
+        here = join_path(path, child_path(key))
+        if key in other:
+            yield _Pair(here, value, other[key])
+        else:
+            yield Difference(here, f"{_text(value)} and nothing")
+    for key, value in other.items():
+        if key not in one:
+            yield Difference(join_path(path, child_path(key)), f"nothing and {_text(value)}")
+
+
+def _in_sequences(
+    one: Sequence[object], other: Sequence[object], path: str
+) -> Iterator[_Pair | Difference]:
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        yield _Pair(join_path(path, child_path(index)), left, right)
+    if len(one) != len(other):
+        yield Difference(path, f"{len(one)} and {len(other)} items")
 
 
 def _array_reason(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> str:
@@ -164,6 +196,8 @@ def _text(value: object) -> str:
         return _text(value.item())
     if is_numpy_array(value):
         return f"an array of {value.dtype} and shape {value.shape}"
+    if isinstance(value, int) and value.bit_length() > _LONGEST_TEXT:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         text = repr(value)
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

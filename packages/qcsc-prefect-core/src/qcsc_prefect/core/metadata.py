@@ -48,6 +48,7 @@ class PubMetadata(msgspec.Struct, frozen=True, kw_only=True):
         shape: Shape of the PUB's parameter sweep, broadcast against its observables where there
             are any; an empty list for a single point.
         shots: Shots taken at each point of the shape.
+        shots_asked: Shots asked for at each point, where they are known; twirling rounds them up.
         precision: Target precision that the PUB was run with.
         started: When the first part of its data was taken.
         completed: When the last part of its data was taken.
@@ -63,6 +64,7 @@ class PubMetadata(msgspec.Struct, frozen=True, kw_only=True):
     two_qubit_count: int | UnsetType = UNSET
     shape: list[int] | UnsetType = UNSET
     shots: int | UnsetType = UNSET
+    shots_asked: int | UnsetType = UNSET
     precision: float | UnsetType = UNSET
     started: str | UnsetType = UNSET
     completed: str | UnsetType = UNSET
@@ -99,8 +101,9 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
         qpu_seconds: Time that the quantum processor executed circuits.
         charged_seconds: Usage that the service charges; absent while the service has not
             settled it.
-        shots: Shots asked for, for the job as a whole.
-        precision: Target precision asked for, for the job as a whole.
+        shots: Shots asked for each PUB; absent where its PUBs were to have different ones.
+        precision: Target precision asked for each PUB; absent where they were to have different
+            ones.
         options: The options that the job was run with, as far as they are known.
         versions: Versions of the software that took part, by distribution name.
         pubs: One record for each PUB, in the job's order.

@@ -53,7 +53,9 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         runtime_block_name: The saved configuration block through which the job was submitted.
         shots: Repetitions asked for with the call, where the program counts in shots.
         precision: Target standard error asked for with the call, where it counts in precision.
-        input_digest: Digest of everything that decides what the job computes.
+        input_digest: Digest of everything that decides what the job computes, or the name that the
+            caller chose for it.
+        content_digest: Digest of what the job computes, where the caller chose `input_digest`.
         options: Options of the program as they were given.
         tags: Tags under which the service lists the job.
         submitted_at: When the job was submitted, ISO 8601 in UTC.
@@ -78,6 +80,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     session_id: str | None = None
     instance: str | None = None
     vendor: dict[str, object] | None = None
+    content_digest: str | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION
 
     def __post_init__(self) -> None:

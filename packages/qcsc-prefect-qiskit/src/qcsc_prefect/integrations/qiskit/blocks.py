@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,
     RequestedPrimitives,
@@ -231,7 +232,7 @@ class QiskitRuntimeConfig(Block):
         try:
             return service.backend(self.backend_name)
         except Exception as error:  # noqa: BLE001 - the client lets out errors of any kind
-            failure = self._no_backend(error)
+            failure = self._no_backend(error, service)
         raise failure
 
     def primitive_implementation(self, primitive: PrimitiveName) -> PrimitiveImplementation:
@@ -323,7 +324,11 @@ class QiskitRuntimeConfig(Block):
             sign_in_promptly(service)
         return service
 
-    def _no_backend(self, error: Exception) -> QiskitRuntimeConfigError:
+    def _no_backend(
+        self, error: Exception, service: QiskitRuntimeService
+    ) -> QiskitRuntimeConfigError:
+        from qiskit.providers.exceptions import QiskitBackendNotFoundError
+
         if self.channel == "local" and isinstance(error, ImportError):
             failure = QiskitRuntimeConfigError(
                 f"Backend {self.backend_name!r} needs qiskit-aer: "
@@ -331,5 +336,12 @@ class QiskitRuntimeConfig(Block):
             )
             failure.__cause__ = error
             return failure
+        if self.channel == "local" and isinstance(error, QiskitBackendNotFoundError):
+            names = {backend.name for backend in service.backends()} | {"aer_simulator"}
+            return QiskitRuntimeConfigError(
+                f"Tried to get backend {self.backend_name!r} on this machine (channel 'local'): "
+                f"there is none of that name.{did_you_mean(str(self.backend_name), names)} "
+                f"There are: {', '.join(sorted(names))}."
+            )
         tried = f"Tried to get backend {self.backend_name!r} from the service."
         return config_failure(tried, error, self.secrets())

@@ -18,19 +18,22 @@ from qcsc_prefect.core.cache_keys import (
     build_submit_cache_key,
 )
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
 )
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
     "configuration_identity",
     "qiskit_estimator_submit_cache_key",
     "qiskit_result_fetch_cache_key",
     "qiskit_sampler_submit_cache_key",
+    "submit_key",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -71,15 +74,17 @@ def qiskit_sampler_submit_cache_key(_context: Any, parameters: Mapping[str, Any]
 
     Args:
         _context: Prefect's context of the task run; not used.
-        parameters: The task's parameters. ``input_digest`` decides if it is given; else the
-            digest is built from ``pubs``, ``shots``, ``options`` and ``backend_name``. Always
-            a part of the key: ``runtime_block_name``, ``runtime_config``, and where given
-            ``configuration_identity``, facts that the caller has looked up already.
+        parameters: The task's parameters. The input is known by ``input_digest`` if it is given;
+            else by a digest of ``pubs``, ``shots``, ``options`` and ``backend_name``. Always a part
+            of the key: ``shots``, ``options``, ``runtime_block_name``, ``runtime_config``, and
+            where given ``configuration_identity``, facts that the caller has looked up already.
+            With an ``input_digest`` the content of ``pubs`` is a part of it too, unless they cannot
+            be digested or ``trust_input_digest`` is set.
 
     Returns:
         ``qiskit-sampler-<64 hexadecimal digits>``, or None where the parameters cannot be keyed.
     """
-    return _submit_key(SAMPLER_PREFIX, "shots", build_qiskit_sampler_input_digest, parameters)
+    return _submit_key("sampler", parameters)
 
 
 def qiskit_estimator_submit_cache_key(_context: Any, parameters: Mapping[str, Any]) -> str | None:
@@ -93,9 +98,7 @@ def qiskit_estimator_submit_cache_key(_context: Any, parameters: Mapping[str, An
     Returns:
         ``qiskit-estimator-<64 hexadecimal digits>``, or None where the parameters cannot be keyed.
     """
-    return _submit_key(
-        ESTIMATOR_PREFIX, "precision", build_qiskit_estimator_input_digest, parameters
-    )
+    return _submit_key("estimator", parameters)
 
 
 def qiskit_result_fetch_cache_key(_context: Any, parameters: Mapping[str, Any]) -> str | None:
@@ -126,31 +129,82 @@ def qiskit_result_fetch_cache_key(_context: Any, parameters: Mapping[str, Any]) 
         return None
 
 
-def _submit_key(
-    prefix: str,
-    effort: str,
-    build_digest: Callable[..., str],
-    parameters: Mapping[str, Any],
-) -> str | None:
+def submit_key(
+    primitive: PrimitiveName,
+    input_digest: str,
+    settings: str,
+    *,
+    configuration: Mapping[str, str | None],
+    backend_name: str | None,
+    content: str | None = None,
+) -> str:
+    """Return the key of a submission whose input has a digest.
+
+    Args:
+        primitive: Which primitive.
+        input_digest: The digest, computed or chosen by the caller.
+        settings: Digest of shots or precision and options, which a chosen digest need not hold.
+        configuration: The account and service.
+        backend_name: A job runs on one backend, also where the digest was made without its name.
+        content: Digest of what runs, where jobs of one chosen digest are to have keys of their own.
+
+    Returns:
+        ``qiskit-sampler-<64 hexadecimal digits>``, or the same for an estimator.
+    """
+    named = {"settings": settings, "backend_name": backend_name, "content": content}
+    return build_submit_cache_key(
+        SAMPLER_PREFIX if primitive == "sampler" else ESTIMATOR_PREFIX,
+        input_digest=input_digest,
+        configuration={**configuration, **named},
+    )
+
+
+def _submit_key(primitive: PrimitiveName, parameters: Mapping[str, Any]) -> str | None:
     try:
         plain = _plain(parameters)
-        digest = plain.get("input_digest")
-        if digest is None:
-            pubs = plain.get("pubs")
-            if pubs is None or isinstance(pubs, Iterator):
-                # Reading an iterator here would leave the task with nothing to submit.
-                return None
-            names = ("runtime_block_name", "options", "cache_scope", "cache_namespace", effort)
-            known = {name: plain[name] for name in names if name in plain}
-            config = plain.get("runtime_config")
-            extra = config.input_identity() if isinstance(config, QiskitRuntimeConfig) else None
-            digest = build_digest(pubs, backend_name=_backend_name(plain), extra=extra, **known)
-        if not isinstance(digest, str) or not digest:
+        pubs = plain.get("pubs")
+        if isinstance(pubs, Iterator):
+            # Reading an iterator here would leave the task with nothing to submit.
             return None
-        # A job runs on one backend, also where the digest was made without its name.
-        backend = {"backend_name": _backend_name(plain)}
-        return build_submit_cache_key(
-            prefix, input_digest=digest, configuration={**_configuration(plain), **backend}
+        digest = plain.get("input_digest")
+        if digest is None and pubs is None:
+            return None
+        if digest is not None and (not isinstance(digest, str) or not digest):
+            return None
+        effort = plain.get("shots" if primitive == "sampler" else "precision")
+        config = plain.get("runtime_config")
+        extra = config.input_identity() if isinstance(config, QiskitRuntimeConfig) else None
+        options = plain.get("options")
+        coerced = [] if pubs is None else coerce_pubs(pubs, primitive)
+        content = None
+        if digest is None:
+            names = ("runtime_block_name", "options", "cache_scope", "cache_namespace")
+            known = {name: plain[name] for name in names if name in plain}
+            known["shots" if primitive == "sampler" else "precision"] = effort
+            build = (
+                build_qiskit_sampler_input_digest
+                if primitive == "sampler"
+                else build_qiskit_estimator_input_digest
+            )
+            digest = build(coerced, backend_name=_backend_name(plain), extra=extra, **known)
+        elif coerced and not plain.get("trust_input_digest"):
+            # Prefect takes what lies under a key without a look at it.
+            content = chosen_input(
+                primitive,
+                coerced,
+                backend_name=_backend_name(plain),
+                effort=effort,
+                options=options,
+                extra=extra,
+                logger=_logger,
+            ).content_digest
+        return submit_key(
+            primitive,
+            digest,
+            settings_digest(primitive, coerced, effort=effort, options=options, extra=extra),
+            configuration=_configuration(plain),
+            backend_name=_backend_name(plain),
+            content=content,
         )
     except Exception:
         _logger.warning("A submission has no cache key and is not cached", exc_info=True)

@@ -23,6 +23,7 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
+from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, input_tag_of
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
@@ -35,11 +36,12 @@ from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     publish_job_artifacts,
 )
+from qcsc_prefect.integrations.qiskit.process_locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
-from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY, submission_tag
+from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
@@ -228,9 +230,15 @@ async def _fetch(
         if not recorded:
             raise
         return recorded
+    if reference.primitive is None:
+        # Somebody had its id alone; the program's name does not tell which primitive it served.
+        reference = msgspec.structs.replace(reference, primitive=_primitive_of(fetched))
+        arguments = replace(arguments, reference=reference)
     output = _output(reference, fetched)
-    metadata = await _metadata(service, arguments, fetched)
-    output["metadata"] = metadata.to_builtins()
+    metadata = (await _metadata(service, arguments, fetched)).to_builtins()
+    output["metadata"] = metadata
+    # PUBs that name their own count for more than the call.
+    output.update({name: metadata.get(name) for name in ("shots", "precision") if name in output})
     if key is not None and await _keep_output(key, output):
         await service.forget_result_text(job_id)
     return output
@@ -273,6 +281,13 @@ async def _metadata(
         return collect()
 
 
+def _primitive_of(fetched: FetchedResult) -> str | None:
+    from qcsc_prefect.integrations.qiskit.pub_metadata import primitive_of
+
+    program = _program_of(fetched)
+    return program if program in {"sampler", "estimator"} else primitive_of(fetched.result)
+
+
 def _program_of(fetched: FetchedResult) -> str | None:
     return None if fetched.native_job is None else fetched.native_job.primitive_id
 
@@ -298,19 +313,25 @@ def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
 async def _waited_for(
     arguments: FetchArguments, config: QiskitRuntimeConfig
 ) -> tuple[JobService, JobStatus]:
-    try:
-        service = await open_service_of_job(config, arguments.reference)
-        return service, await _wait(service, arguments)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await after_cancellation(
-                await open_service_of_job(config, arguments.reference),
-                str(arguments.reference.job_id),
-                run_logger(),
-                during="wait",
-                cancel_job=arguments.cancel_job_on_cancellation,
-            )
-        raise
+    job_id = str(arguments.reference.job_id)
+    with share_lock(f"waiting for {job_id}") as waiters:
+        try:
+            service = await open_service_of_job(config, arguments.reference)
+            return service, await _wait(service, arguments)
+        except asyncio.CancelledError:
+            cancel_job = arguments.cancel_job_on_cancellation
+            if cancel_job and not waiters.is_alone():
+                run_logger().warning("Job %s is not cancelled: somebody else waits for it", job_id)
+                cancel_job = False
+            with anyio.CancelScope(shield=True):
+                await after_cancellation(
+                    await open_service_of_job(config, arguments.reference),
+                    job_id,
+                    run_logger(),
+                    during="wait",
+                    cancel_job=cancel_job,
+                )
+            raise
 
 
 async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
@@ -341,15 +362,18 @@ async def _kept_in_its_place(
     """Return the job that another machine kept when it cancelled this one as its duplicate."""
     if status.state is not JobState.CANCELLED or status.ran_too_long:
         return None
-    if reference.primitive is None or reference.input_digest is None:
-        return None
-    if reference.backend_name is None:
-        return None
-    tag = submission_tag(reference.primitive, reference.input_digest)
-    if tag not in (reference.tags or ()):
+    tag = input_tag_of(reference.tags)
+    if tag is None or reference.backend_name is None:
         return None
     logger = run_logger()
-    lookup = SubmissionLookup(service, tag, reference.backend_name, None, logger)
+    lookup = SubmissionLookup(
+        service,
+        tag,
+        reference.backend_name,
+        None,
+        logger,
+        content_tag=content_tag(reference.content_digest),
+    )
     try:
         kept = await lookup.job_repeated_by(str(reference.job_id))
     except JobError as error:
@@ -380,7 +404,9 @@ async def _kept_in_its_place(
 def _raise_unless_done(status: JobStatus, job_id: str, backend_name: str | None) -> None:
     if status.state is JobState.DONE:
         return
-    reason = status.message or "the service gave no reason"
+    reason = (status.message or "the service gave no reason").rstrip(".")
+    if status.service_code is not None:
+        reason += f" (service code {status.service_code})"
     if status.ran_too_long:
         error_type: type[JobFailedError] = JobTimeLimitError
         what = f"ran longer than it was allowed to: {reason}"

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.context import FlowRunContext
 
-from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -80,7 +78,7 @@ def build_qiskit_sampler_input_digest(
             shots=shots,
             backend_name=backend_name,
             runtime_block_name=runtime_block_name,
-            options=options_mapping(options),
+            options=options,
             cache_scope=cache_scope,
             cache_namespace=cache_namespace,
             extra=extra,
@@ -140,7 +138,7 @@ def build_qiskit_estimator_input_digest(
             precision=precision,
             backend_name=backend_name,
             runtime_block_name=runtime_block_name,
-            options=options_mapping(options),
+            options=options,
             cache_scope=cache_scope,
             cache_namespace=cache_namespace,
             extra=extra,

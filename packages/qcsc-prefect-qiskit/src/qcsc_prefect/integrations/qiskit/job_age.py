@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qcsc_prefect.core.reference import JobReference
 
-__all__ = ["age_of", "submission_time"]
+__all__ = ["age_of", "is_recent", "submission_time"]
 
 
 def submission_time(reference: JobReference) -> datetime | None:
@@ -26,3 +26,11 @@ def age_of(reference: JobReference) -> float:
     """Return the seconds since a job was submitted; infinite where that is not known."""
     moment = submission_time(reference)
     return float("inf") if moment is None else (datetime.now(UTC) - moment).total_seconds()
+
+
+def is_recent(reference: JobReference, created_after: datetime | None) -> bool:
+    """Whether a job was submitted since a moment; one of unknown age only where there is none."""
+    if created_after is None:
+        return True
+    moment = submission_time(reference)
+    return moment is not None and moment >= created_after

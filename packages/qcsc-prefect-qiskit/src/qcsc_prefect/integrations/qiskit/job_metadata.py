@@ -27,6 +27,8 @@ from functools import lru_cache
 from importlib import metadata as distributions
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import UNSET
+
 from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
@@ -130,15 +132,15 @@ def collect_job_metadata(
         "job_url": job_url,
         "session_id": session_id,
         "input_digest": input_digest,
-        "shots": shots,
-        "precision": precision,
     }
     facts |= _read(job_id, "times", lambda: _times(timestamps or {}, metrics)) or {}
     facts |= _read(job_id, "usage", lambda: _usage(metrics)) or {}
     facts |= _read(job_id, "tags and instance", lambda: _account(job)) or {}
     facts["options"] = _read(job_id, "options", lambda: _plain_options(options))
     facts["versions"] = _read(job_id, "versions", lambda: _versions(metrics))
-    facts["pubs"] = _read(job_id, "PUBs", lambda: _pubs(pubs, result))
+    described = _read(job_id, "PUBs", lambda: _pubs(pubs, result, shots, precision))
+    facts["pubs"] = described
+    facts |= _effort_of_all(described or [], shots, precision)
     known = {name: value for name, value in facts.items() if value is not None}
     return without_refused(
         JobMetadata, {"primitive": str(primitive), **known}, f"metadata of job {job_id}"
@@ -292,10 +294,34 @@ def _versions(metrics: Mapping[str, object]) -> dict[str, str]:
     return {**_installed_versions(), **service}
 
 
-def _pubs(pubs: Sequence[object] | None, result: object | None) -> list[PubMetadata] | None:
+def _pubs(
+    pubs: Sequence[object] | None,
+    result: object | None,
+    shots: int | None,
+    precision: float | None,
+) -> list[PubMetadata] | None:
     from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
 
-    return describe_pubs(pubs, result, deadline=time.monotonic() + CIRCUITS_SECONDS)
+    deadline = time.monotonic() + CIRCUITS_SECONDS
+    return describe_pubs(pubs, result, deadline=deadline, shots=shots, precision=precision)
+
+
+def _effort_of_all(
+    pubs: Sequence[PubMetadata], shots: int | None, precision: float | None
+) -> dict[str, object]:
+    """Return what was asked for each PUB, where that is the same for all of them."""
+    asked: dict[str, tuple[object, set[object]]] = {
+        "shots": (shots, {pub.shots_asked for pub in pubs}),
+        "precision": (precision, {pub.precision for pub in pubs}),
+    }
+    facts: dict[str, object] = {}
+    for name, (in_the_call, of_pubs) in asked.items():
+        if of_pubs <= {UNSET}:
+            facts[name] = in_the_call
+        else:
+            [one, *others] = of_pubs
+            facts[name] = None if others else one
+    return facts
 
 
 def _mapping(container: Mapping[str, object], name: str) -> Mapping[str, object]:

@@ -24,6 +24,9 @@ class QiskitJobReference(TypedDict, total=False):
         shots: Shots given with the call, or None.
         precision: Target standard error given with the call, or None.
         input_digest: Digest of the input, or None.
+        content_digest: The package's own digest of what the job runs, where the caller chose
+            ``input_digest``; that of ``build_qiskit_sampler_input_digest`` or its neighbour with
+            ``cache_scope="global"``. None where there is none, or the input cannot be digested.
         options: Native options of the primitive, or None.
         tags: Tags under which the service lists the job, or None.
         submitted_at: When the job was submitted, ISO 8601 in UTC, or None.
@@ -47,3 +50,4 @@ class QiskitJobReference(TypedDict, total=False):
     session_id: str | None
     instance: str | None
     vendor: dict[str, object] | None
+    content_digest: str | None

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.core.errors import UnsupportedTypeError
 
 __all__ = ["options_mapping"]
 
@@ -27,7 +27,7 @@ def options_mapping(options: object) -> dict[str, Any] | None:
         would have written by hand; None for None.
 
     Raises:
-        InputError: If it is none of these.
+        UnsupportedTypeError: If it is none of these.
 
     Example:
         >>> from qiskit_ibm_runtime import SamplerOptions
@@ -39,7 +39,7 @@ def options_mapping(options: object) -> dict[str, Any] | None:
     if options is None:
         return None
     if not isinstance(options, Mapping) and not _is_native(options):
-        raise InputError(
+        raise UnsupportedTypeError(
             f"options refused: expected a mapping or the client's options object, got "
             f"{type(options).__name__}. Pass a dict such as {{'default_shots': 1024}}.",
             path="options",

@@ -13,6 +13,7 @@ from qiskit_ibm_runtime.utils import validate_isa_circuits
 from qiskit_ibm_runtime.utils.utils import is_simulator
 
 from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit.option_mistakes import refused_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,10 +62,7 @@ def create_primitive(
     try:
         created: NativePrimitive = native_class(mode=mode, options=copy.deepcopy(dict(options)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"options refused by the client's {implementation} {primitive}: {error}",
-            path="options",
-        ) from error
+        raise refused_options(error, options, primitive, implementation) from error
     return created
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "PrimitiveImplementation",
     "RequestedPrimitives",
     "choose_primitives",
+    "has_client_side_primitives",
     "program_of",
 ]
 
@@ -69,6 +70,11 @@ def choose_primitives(
     if requested != "auto":
         return requested
     return "classic" if channel == "local" else _behind_the_clients_name(primitive)
+
+
+def has_client_side_primitives() -> bool:
+    """Say whether the installed client has client-side primitives that are used here."""
+    return _client() >= FIRST_CLIENT_SIDE
 
 
 def program_of(primitive: str, implementation: PrimitiveImplementation) -> str:

@@ -11,16 +11,16 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect.settings import PREFECT_HOME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["ProcessLock", "hold_lock"]
+__all__ = ["ProcessLock", "hold_lock", "share_lock"]
 
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
@@ -45,8 +45,11 @@ class ProcessLock:
         self._path = path
         self._descriptor: int | None = None
 
-    def acquire(self) -> bool:
+    def acquire(self, *, shared: bool = False) -> bool:
         """Take the lock if it is free, without waiting.
+
+        Args:
+            shared: Hold it together with others that share it.
 
         Returns:
             Whether this instance holds it now.
@@ -56,7 +59,7 @@ class ProcessLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -65,6 +68,19 @@ class ProcessLock:
             raise
         self._descriptor = descriptor
         _held.add(self)
+        return True
+
+    def is_alone(self) -> bool:
+        """Whether no other holder shares the lock; if so, nobody can from now on.
+
+        Where another one does, this instance may hold it no more: of two that ask, one is alone.
+        """
+        if self._descriptor is None:
+            return False
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         return True
 
     def release(self) -> None:
@@ -105,9 +121,7 @@ async def hold_lock(key: str, folder: Path | None = None) -> AsyncIterator[None]
         key: What is locked; it may hold any character.
         folder: Where the lock files lie; by default below the current ``PREFECT_HOME``.
     """
-    if folder is None:
-        folder = Path(PREFECT_HOME.value()) / "qcsc-prefect" / "locks"
-    lock = ProcessLock(folder / hashlib.sha256(key.encode()).hexdigest())
+    lock = _lock(key, folder)
     pause = _FIRST_PAUSE
     while not lock.acquire():
         await asyncio.sleep(pause)
@@ -116,3 +130,27 @@ async def hold_lock(key: str, folder: Path | None = None) -> AsyncIterator[None]
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def share_lock(key: str, folder: Path | None = None) -> Iterator[ProcessLock]:
+    """Hold a lock inside the block, together with whoever shares it.
+
+    Where somebody holds it alone the block runs without it; `ProcessLock.is_alone` is then false.
+
+    Args:
+        key: What is locked; it may hold any character.
+        folder: Where the lock files lie; by default below the current ``PREFECT_HOME``.
+    """
+    lock = _lock(key, folder)
+    lock.acquire(shared=True)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _lock(key: str, folder: Path | None) -> ProcessLock:
+    if folder is None:
+        folder = Path(PREFECT_HOME.value()) / "qcsc-prefect" / "locks"
+    return ProcessLock(folder / hashlib.sha256(key.encode()).hexdigest())

@@ -1,47 +1,49 @@
-"""Remembers which job ran which PUB, so that a PUB that was run before is not paid for again.
+"""Remembers which submission runs which PUB, so that a PUB is not paid for twice.
 
-A *location* says that a PUB, known by the digest of it alone, is the n-th one of a certain job. It
-is a record in Prefect's result storage, written as soon as the job's id is known. The result is not
-stored a second time: it is that of the job.
+A *location* says that a PUB, known by the digest of it alone, is the n-th one of a certain
+submission. It is a record in Prefect's result storage, written before the job is sent: whatever
+happens then, the submission's own record and tag lead to its job. The result is not stored a second
+time: it is that of the job.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from prefect.logging import get_logger
 
 from qcsc_prefect.core.cache_keys import build_submit_cache_key
-from qcsc_prefect.core.errors import (
-    ConfigurationError,
-    JobError,
-    JobNotFoundError,
-    JobReferenceError,
-)
-from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import timedelta
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
     from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 
-__all__ = ["PubLocation", "PubLocations", "pub_keys", "refuse_options_that_tie_pubs"]
+__all__ = [
+    "PubKey",
+    "PubLocation",
+    "PubLocations",
+    "PubSubmission",
+    "copies_namespace",
+    "pub_keys",
+    "refuse_options_that_tie_pubs",
+]
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger("qcsc.pub_locations")
 
 #: Options under which the result of a PUB depends on the other PUBs of its job, and why.
 _TYING_OPTIONS: Mapping[tuple[str, ...], str] = {
@@ -56,18 +58,48 @@ _TYING_OPTIONS: Mapping[tuple[str, ...], str] = {
 }
 
 
-class PubLocation(msgspec.Struct, kw_only=True, frozen=True):
+class PubSubmission(msgspec.Struct, kw_only=True, frozen=True):
+    """Under which names the submission that runs a PUB is remembered.
+
+    Attributes:
+        key: Key of its record.
+        tag: Tag under which the service lists its job.
+        tags: All tags of its job.
+        input_digest: Digest of its input.
+        index: Which of its PUBs it is.
+    """
+
+    key: str
+    tag: str
+    tags: list[str]
+    input_digest: str
+    index: int
+
+
+class _StoredLocation(msgspec.Struct, kw_only=True, frozen=True):
+    """The submissions that may have run a PUB, the newest first.
+
+    A submission that takes another one's place, as a refresh does, may never have been sent; then
+    the one before it counts.
+    """
+
+    submissions: list[PubSubmission]
+    schema_version: int = 1
+
+
+@dataclass(frozen=True)
+class PubLocation:
     """Where a PUB was run.
 
     Attributes:
-        job_reference: The job.
+        reference: The job.
         index: Which of the job's PUBs it is.
-        schema_version: Version of this schema.
+        is_own: Whether this call submitted the job.
     """
 
-    job_reference: dict[str, object]
+    reference: JobReference
     index: int
-    schema_version: int = 1
+    is_own: bool
 
 
 def refuse_options_that_tie_pubs(options: Mapping[str, object] | None) -> None:
@@ -90,6 +122,21 @@ def refuse_options_that_tie_pubs(options: Mapping[str, object] | None) -> None:
             )
 
 
+class PubKey(NamedTuple):
+    """What tells a PUB of a call from others.
+
+    Attributes:
+        digest: Of the PUB with its settings and account; equal PUBs have one.
+        copy: How many equal PUBs stand before it in the call. Each is a sample of its own.
+    """
+
+    digest: str
+    copy: int
+
+    def __str__(self) -> str:
+        return f"{self.digest}-{self.copy}" if self.copy else self.digest
+
+
 def pub_keys(
     primitive: PrimitiveName,
     pubs: Sequence[Pub],
@@ -102,7 +149,7 @@ def pub_keys(
     options: Mapping[str, object] | None,
     cache_scope: str,
     cache_namespace: str | None,
-) -> list[str]:
+) -> list[PubKey]:
     """Return the key under which the location of each PUB is kept.
 
     A PUB that stands several times in one call is several samples; each has a key of its own.
@@ -148,75 +195,102 @@ def pub_keys(
                 cache_namespace=cache_namespace,
                 extra=config.input_identity(),
             )
-        seen[digest] += 1
-        keys.append(
-            build_submit_cache_key(
-                f"qiskit-{primitive}-pub",
-                input_digest=f"{digest} {seen[digest]}",
-                configuration=identity,
-            )
+        digest = build_submit_cache_key(
+            f"qiskit-{primitive}-pub", input_digest=digest, configuration=identity
         )
+        keys.append(PubKey(digest, seen[digest]))
+        seen[digest] += 1
     return keys
 
 
+def copies_namespace(namespace: str | None, keys: Sequence[PubKey]) -> str | None:
+    """Return a namespace that keeps a job of further copies apart from one of the first.
+
+    A job that runs copies by themselves has the input of one that ran the first ones, and must not
+    be taken for it.
+
+    Args:
+        namespace: Namespace of the call.
+        keys: Keys of the PUBs that the job runs.
+
+    Example:
+        >>> copies_namespace("n", [PubKey("a", 0), PubKey("a", 1)])
+        'n'
+        >>> copies_namespace("n", [PubKey("a", 1)])
+        'n, copies 1'
+    """
+    seen: Counter[str] = Counter()
+    alone = []
+    for key in keys:
+        alone.append(seen[key.digest])
+        seen[key.digest] += 1
+    copies = [key.copy for key in keys]
+    if copies == alone:
+        return namespace
+    return f"{namespace or ''}, copies {' '.join(map(str, copies))}"
+
+
 class PubLocations:
-    """The locations of PUBs that one service can still be asked for."""
+    """The locations of PUBs whose jobs can still be found.
 
-    def __init__(self, ledger: SubmissionLedger, service: JobService) -> None:
+    Args:
+        ledger: Where locations are kept.
+        find_job: Finds the job of a submission; it gets the submission, and the PUB's place in the
+            call.
+    """
+
+    def __init__(
+        self,
+        ledger: SubmissionLedger,
+        find_job: Callable[[PubSubmission, int], Awaitable[JobReference | None]],
+    ) -> None:
         self._ledger = ledger
-        self._service = service
-        self._usable: dict[str, bool] = {}
+        self._find_job = find_job
+        self._jobs: dict[str, JobReference | None] = {}
 
-    async def find(self, key: str) -> PubLocation | None:
+    async def find(self, key: str, place: int) -> PubLocation | None:
         """Return where a PUB was run, or None where it was not, or its job is of no use.
 
         Args:
             key: Key of the PUB.
+            place: Its place in the call.
         """
-        content = await self._ledger.content(key)
-        if content is None:
-            return None
-        try:
-            location = msgspec.convert(content, PubLocation)
-            reference = parse_job_reference(location.job_reference)
-        except (msgspec.ValidationError, JobReferenceError) as error:
-            _logger.warning("Where a PUB was run is stored in another form: %s", error)
-            return None
-        return location if await self._is_usable(str(reference.job_id)) else None
+        for submission in await self._stored(key):
+            if submission.key not in self._jobs:
+                self._jobs[submission.key] = await self._find_job(submission, place)
+            reference = self._jobs[submission.key]
+            if reference is not None:
+                return PubLocation(reference, submission.index, is_own=False)
+        return None
 
-    async def remember(
-        self, keys: Sequence[str], reference: JobReference, lifetime: timedelta | None
-    ) -> list[PubLocation]:
-        """Record that the PUBs of these keys are those of a new job, in this order.
+    async def expect(
+        self, keys: Sequence[str], identity: SubmissionIdentity, tags: Sequence[str]
+    ) -> None:
+        """Record that a job which is about to be sent will run the PUBs of these keys.
 
         Args:
-            keys: Keys of the job's PUBs.
-            reference: The job.
-            lifetime: How long the locations may be used; None for ever.
-
-        Returns:
-            The locations.
+            keys: Keys of the job's PUBs, in their order.
+            identity: The names under which the submission is remembered.
+            tags: All tags of the job.
         """
-        locations = [
-            PubLocation(job_reference=dict(reference.to_dict()), index=index)
-            for index in range(len(keys))
-        ]
-        expires_at = None if lifetime is None else datetime.now(UTC) + lifetime
-        for key, location in zip(keys, locations, strict=True):
-            await self._ledger.write_content(key, msgspec.to_builtins(location), expires_at)
-        return locations
+        for index, key in enumerate(keys):
+            earlier = [known for known in await self._stored(key) if known.key != identity.key]
+            submission = PubSubmission(
+                key=identity.key,
+                tag=identity.tag,
+                tags=list(tags),
+                input_digest=identity.input_digest,
+                index=index,
+            )
+            stored = _StoredLocation(submissions=[submission, *earlier[:1]])
+            await self._ledger.write_content(key, msgspec.to_builtins(stored))
 
-    async def _is_usable(self, job_id: str) -> bool:
-        if job_id not in self._usable:
-            try:
-                status = await self._service.status(job_id)
-            except JobNotFoundError:
-                self._usable[job_id] = False
-            except JobError as error:
-                if error.retryable is False:
-                    raise
-                # The service does not answer now; fetching the result will find out.
-                self._usable[job_id] = True
-            else:
-                self._usable[job_id] = status.state not in {JobState.ERROR, JobState.CANCELLED}
-        return self._usable[job_id]
+    async def _stored(self, key: str) -> list[PubSubmission]:
+        content = await self._ledger.content(key)
+        if content is None:
+            return []
+        try:
+            return msgspec.convert(content, _StoredLocation).submissions
+        except msgspec.ValidationError as error:
+            _logger.warning("What is known of a PUB that was run before is passed over: %s", error)
+            return []

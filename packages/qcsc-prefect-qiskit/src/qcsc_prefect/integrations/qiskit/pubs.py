@@ -6,7 +6,9 @@ circuit; and a list of PUBs may arrive wrapped in an annotation that keeps Prefe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from prefect.utilities.annotations import BaseAnnotation
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "PrimitiveName",
     "Pub",
+    "a_job",
+    "check_precision",
+    "check_shots",
     "coerce_pubs",
     "collect_pubs",
     "known_pubs",
@@ -106,17 +111,18 @@ def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
+    from qcsc_prefect.integrations.qiskit.pub_mistakes import explain_pub
+
     pub_type = SamplerPub if primitive == "sampler" else EstimatorPub
     coerced: list[Pub] = []
     for index, pub in enumerate(collect_pubs(pubs)):
         try:
             coerced.append(pub_type.coerce(pub))
         except (QiskitError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-            path = f"pubs[{index}]"
-            raise InputError(
-                f"{path} refused: {type(pub).__name__} is no PUB of the {primitive}: {error}",
-                path=path,
-            ) from error
+            mistake = explain_pub(pub, primitive, error)
+            part = "" if mistake.part is None else f".{mistake.part}"
+            path = f"pubs[{index}]{part}"
+            raise InputError(f"{path} refused: {mistake.words}", path=path) from error
     return coerced
 
 
@@ -146,3 +152,64 @@ def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:
             "circuit.measure_all().",
             path=path,
         )
+
+
+def check_shots(shots: object) -> int | None:
+    """Return the shots of a call as a plain number.
+
+    Args:
+        shots: What the call says; None where it leaves them to the options.
+
+    Returns:
+        The shots, or None.
+
+    Raises:
+        InputError: If it is no whole number above 0.
+
+    Example:
+        >>> check_shots(1000)
+        1000
+    """
+    if shots is None:
+        return None
+    if not isinstance(shots, Integral) or isinstance(shots, bool) or shots <= 0:
+        raise InputError(
+            f"shots refused: expected a whole number above 0, got {shots!r}.", path="shots"
+        )
+    return int(shots)
+
+
+def check_precision(precision: object) -> float | None:
+    """Return the precision of a call as a plain number.
+
+    Args:
+        precision: What the call says; None where it leaves it to the options.
+
+    Returns:
+        The precision, or None.
+
+    Raises:
+        InputError: If it is no number above 0.
+
+    Example:
+        >>> check_precision(0.01)
+        0.01
+    """
+    if precision is None:
+        return None
+    is_number = isinstance(precision, Real) and not isinstance(precision, bool)
+    if not is_number or not 0 < float(precision) < math.inf:  # type: ignore[arg-type]
+        raise InputError(
+            f"precision refused: expected a number above 0, got {precision!r}.", path="precision"
+        )
+    return float(precision)  # type: ignore[arg-type]
+
+
+def a_job(primitive: str) -> str:
+    """Return what to call a job of a primitive in a sentence.
+
+    Example:
+        >>> a_job("estimator")
+        'an estimator job'
+    """
+    return f"{'an' if primitive[:1] in 'aeiou' else 'a'} {primitive} job"

@@ -46,9 +46,9 @@ def require_one_config(
         ConfigurationError: If both or neither is given; it is a ``ValueError`` too.
     """
     if (runtime_block_name is None) == (runtime_config is None):
-        given = "neither" if runtime_config is None else "both"
+        given = "neither was" if runtime_config is None else "both were"
         raise ConfigurationError(
-            f"Exactly one of runtime_block_name and runtime_config is needed; {given} was given. "
+            f"Exactly one of runtime_block_name and runtime_config is needed; {given} given. "
             "Pass the name of a saved QiskitRuntimeConfig block, or a QiskitRuntimeConfig."
         )
 

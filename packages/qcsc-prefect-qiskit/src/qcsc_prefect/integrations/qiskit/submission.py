@@ -29,6 +29,7 @@ from qcsc_prefect.core.errors import (
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.reference import JobReference
+from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
 from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
@@ -87,12 +88,19 @@ class Submitter:
     patience: RatePatience = field(default_factory=RatePatience)
     cancel_job_on_cancellation: bool = False
 
-    async def submit(self, request: JobRequest, *, input_digest: str | None) -> Submission:
+    async def submit(
+        self,
+        request: JobRequest,
+        *,
+        input_digest: str | None,
+        content_digest: str | None = None,
+    ) -> Submission:
         """Submit a job, without asking whether it was submitted before.
 
         Args:
             request: The job.
             input_digest: Digest of its input, for its reference.
+            content_digest: Digest of what runs, where the caller chose the other.
 
         Returns:
             The submitted job.
@@ -102,7 +110,8 @@ class Submitter:
             SubmissionUncertainError: If the answer was lost.
         """
         return await self.patience.submit(
-            lambda: self._uninterrupted(self._send(request, input_digest)), self.logger
+            lambda: self._uninterrupted(self._send(request, input_digest, content_digest)),
+            self.logger,
         )
 
     async def submit_once(
@@ -126,6 +135,7 @@ class Submitter:
             The job.
 
         Raises:
+            InputError: If the caller chose the digest, and the job ran another input.
             JobError: If the service could not be asked whether there is one; nothing was sent.
             SubmissionError: If the service refused the job.
             SubmissionUncertainError: If the answer was lost, and no job showed up in the search
@@ -133,13 +143,7 @@ class Submitter:
         """
         memory = SubmissionMemory(identity, ledger, self.logger)
         async with hold_lock(identity.key):
-            lookup = SubmissionLookup(
-                self.service,
-                identity.tag,
-                request.backend_name,
-                None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
-                self.logger,
-            )
+            lookup = self._lookup(request, identity)
             intent = await memory.outstanding_intent()
             if not refresh or (intent is not None and intent.earlier is not None):
                 known = await self._submitted_before(
@@ -156,6 +160,40 @@ class Submitter:
                 lambda: self._send_once(request, identity, memory, lookup, earlier), self.logger
             )
 
+    async def find(
+        self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
+    ) -> JobReference | None:
+        """Return the job of a submission that may have been cut short, without submitting one.
+
+        Args:
+            request: What is known of the job.
+            identity: The names under which the submission is remembered.
+            ledger: Where records and intents are kept.
+
+        Returns:
+            The job, or None where there is none that can be used.
+
+        Raises:
+            JobError: If the service could not be asked.
+        """
+        memory = SubmissionMemory(identity, ledger, self.logger)
+        async with hold_lock(identity.key):
+            intent = await memory.outstanding_intent()
+            lookup = self._lookup(request, identity)
+            return await self._submitted_before(
+                request, identity, memory, lookup, intent, refresh=False
+            )
+
+    def _lookup(self, request: JobRequest, identity: SubmissionIdentity) -> SubmissionLookup:
+        return SubmissionLookup(
+            self.service,
+            identity.tag,
+            request.backend_name,
+            None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
+            self.logger,
+            content_tag=None if identity.chosen is None else identity.chosen.required_tag,
+        )
+
     async def _submitted_before(
         self,
         request: JobRequest,
@@ -169,8 +207,9 @@ class Submitter:
         # Where a submission was to replace these jobs and was cut short, they are not its own.
         earlier = [] if intent is None else intent.earlier or []
         own = lookup.leaving_out(earlier)
-        recorded = await memory.recorded_job(self.service, except_for=earlier)
+        recorded = await memory.recorded_job(self.service, lookup.created_after, except_for=earlier)
         if recorded is not None:
+            await memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
             # The answer came and was recorded; only a repeated submission leaves doubts.
             if intent is not None and intent.sent_again:
                 return await self._settle(recorded, request, identity, memory, own)
@@ -186,11 +225,19 @@ class Submitter:
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
                 await memory.clear_intent()
-                recorded = await memory.recorded_job(self.service)
+                recorded = await memory.recorded_job(self.service, lookup.created_after)
                 if recorded is not None:
+                    await memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
                     return recorded
                 found = await lookup.usable_job()
-        return None if found is None else await self._adopt(found, request, identity, memory)
+        if found is None:
+            for other in [] if refresh else (*lookup.others, *own.others):
+                ran = content_digest_of(request.primitive, other.tags)
+                await memory.refuse_other_input(other.job_id, ran)
+            return None
+        content_digest = content_digest_of(request.primitive, found.tags)
+        await memory.refuse_other_input(found.job_id, content_digest)
+        return await self._adopt(found, request, identity, memory)
 
     async def _send_once(
         self,
@@ -253,7 +300,7 @@ class Submitter:
     ) -> Submission:
         await memory.declare_intent(earlier)
         try:
-            submission = await self._send(request, identity.input_digest)
+            submission = await self._send(request, identity.input_digest, identity.content_digest)
         except SubmissionUncertainError:
             raise  # the intent stays
         except (SubmissionError, InputError, ConfigurationError):
@@ -264,9 +311,11 @@ class Submitter:
         )
         return submission
 
-    async def _send(self, request: JobRequest, input_digest: str | None) -> Submission:
+    async def _send(
+        self, request: JobRequest, input_digest: str | None, content_digest: str | None
+    ) -> Submission:
         # What a reference cannot hold is refused before the job is paid for, not after it.
-        draft = self._draft(request, input_digest)
+        draft = self._draft(request, input_digest, content_digest)
         submitted = await self.service.submit(request)
         self.logger.info(
             "Submitted %s job %s to %s, with the client's %s primitives",
@@ -330,7 +379,12 @@ class Submitter:
         identity: SubmissionIdentity,
         memory: SubmissionMemory,
     ) -> JobReference:
-        reference = self._draft(request, identity.input_digest).of_job(
+        draft = self._draft(
+            request,
+            identity.input_digest,
+            content_digest_of(request.primitive, found.tags),
+        )
+        reference = draft.of_job(
             found.job_id,
             program_type=found.program or None,
             backend_name=found.backend_name or None,
@@ -347,7 +401,9 @@ class Submitter:
         await memory.record(reference, settled=True)
         return reference
 
-    def _draft(self, request: JobRequest, input_digest: str | None) -> JobReference:
+    def _draft(
+        self, request: JobRequest, input_digest: str | None, content_digest: str | None
+    ) -> JobReference:
         """Return the reference of a job before it has an id, or refuse what it cannot hold."""
         return JobReference(
             primitive=request.primitive,
@@ -357,6 +413,7 @@ class Submitter:
             shots=request.shots,
             precision=request.precision,
             input_digest=input_digest,
+            content_digest=content_digest,
             options=dict(plain_mapping(request.options)) or None,
             tags=list(request.tags) or None,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from prefect.results import ResultStore, get_result_store
@@ -26,8 +26,6 @@ from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnre
 from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 if TYPE_CHECKING:
-    from prefect.types import DateTime
-
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger", "UnreadableIntent"]
@@ -87,7 +85,6 @@ class _Serializer(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     serializer: _Serializer
-    expiration: datetime | None = None
     storage_key: str | None = None
 
 
@@ -126,7 +123,7 @@ class SubmissionLedger:
             key: The submit key.
 
         Returns:
-            Its reference; None where there is none, it has expired, or it cannot be read.
+            Its reference; None where there is none, or it cannot be read.
         """
         content = await self.content(key)
         if content is None:
@@ -145,29 +142,25 @@ class SubmissionLedger:
             self._logger.warning("A record of an earlier submission is passed over: %s", error)
             return None
 
-    async def write_content(
-        self, key: str, content: dict[str, object], expires_at: datetime | None
-    ) -> None:
+    async def write_content(self, key: str, content: dict[str, object]) -> None:
         """Write a record; it is on storage when this returns.
+
+        A record says when its job was made, and never expires: each call has its own limit.
 
         Args:
             key: Key of the record.
             content: What JSON can hold.
-            expires_at: When the record stops being used; None for never.
         """
-        await self._write(key, content, expires_at)
+        await self._write(key, content)
 
-    async def write_record(
-        self, key: str, reference: JobReference, expires_at: datetime | None
-    ) -> None:
+    async def write_record(self, key: str, reference: JobReference) -> None:
         """Record a submitted job; it is on storage when this returns.
 
         Args:
             key: The submit key.
             reference: The job.
-            expires_at: When the record stops being used; None for never.
         """
-        await self._write(key, dict(reference.to_dict()), expires_at)
+        await self._write(key, dict(reference.to_dict()))
 
     async def declare_intent(
         self, key: str, *, sent_again: bool = False, earlier: list[str] | None = None
@@ -220,11 +213,9 @@ class SubmissionLedger:
             sent_again=sent_again,
             earlier=earlier,
         )
-        await self._write(_intent_key(key), msgspec.to_builtins(intent), None)
+        await self._write(_intent_key(key), msgspec.to_builtins(intent))
 
-    async def _write(
-        self, key: str, content: dict[str, object], expiration: datetime | None
-    ) -> None:
+    async def _write(self, key: str, content: dict[str, object]) -> None:
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
         # In a thread: Prefect looks at every folder of that path, repeatedly.
@@ -232,8 +223,7 @@ class SubmissionLedger:
             store.create_result_record,
             sealed(key, content),
             key=key,
-            # Prefect's own type differs between Python versions; its model takes any datetime.
-            expiration=cast("DateTime | None", expiration),
+            expiration=None,
         )
         if self._storage.keeps_metadata_apart:
             await store.apersist_result_record(record)
@@ -248,7 +238,7 @@ class SubmissionLedger:
                 was written there.
         """
         record = await self._stored_record(key)
-        if record is None or _is_over(record.metadata.expiration):
+        if record is None:
             return None
         if record.metadata.serializer.type != _JSON:
             raise StorageUnreadableError(
@@ -285,14 +275,6 @@ def _damaged(key: str, error: Exception) -> StorageUnreadableError:
 
 def _unreadable(error: Exception) -> UnreadableIntent:
     return UnreadableIntent(outstanding=True, declared_at=datetime.now(UTC), reason=str(error))
-
-
-def _is_over(expiration: datetime | None) -> bool:
-    if expiration is None:
-        return False
-    if expiration.tzinfo is None:
-        expiration = expiration.replace(tzinfo=UTC)
-    return expiration <= datetime.now(UTC)
 
 
 def _intent_key(key: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.chosen_digest import content_tags
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ class SubmissionLookup:
         created_after: How old a job may be. A moment, not an age: a job that this very submission
             makes must not grow too old while it is looked for. None for any age.
         logger: Where to say which jobs were cancelled.
+        content_tag: The tag of what is to run, where the caller chose the digest of the input. A
+            job that carries another one of this kind ran something else, and does not count. None
+            where every job of the tag counts.
         except_for: Ids of jobs that do not count.
+
+    Attributes:
+        created_after: How old a job may be.
+        others: Usable jobs that the last search showed and that ran something else.
     """
 
     def __init__(
@@ -52,12 +60,15 @@ class SubmissionLookup:
         created_after: datetime | None,
         logger: RunLogger,
         *,
+        content_tag: str | None = None,
         except_for: Collection[str] = (),
     ) -> None:
+        self.others: list[ListedJob] = []
+        self._content_tag = content_tag
         self._service = service
         self._tag = tag
         self._backend_name = backend_name
-        self._created_after = created_after
+        self.created_after = created_after
         self._logger = logger
         self._except_for = frozenset(except_for)
         self._named: set[str] = set()  # repetitions that the log has named
@@ -73,8 +84,9 @@ class SubmissionLookup:
             self._service,
             self._tag,
             self._backend_name,
-            self._created_after,
+            self.created_after,
             self._logger,
+            content_tag=self._content_tag,
             except_for={*self._except_for, *job_ids},
         )
 
@@ -85,7 +97,7 @@ class SubmissionLookup:
             JobError: If the service could not be asked.
         """
         asked_at = datetime.now(UTC)
-        found = await self._service.jobs_with_tag(self._tag, self._created_after)
+        found = await self._service.jobs_with_tag(self._tag, self.created_after)
         self._asked_at = asked_at
         return self._counted(found)
 
@@ -95,7 +107,14 @@ class SubmissionLookup:
             for job in found
             if job.job_id not in self._except_for and job.backend_name in {None, self._backend_name}
         ]
+        others = [job for job in counted if self._ran_something_else(job)]
+        self.others = [job for job in others if _is_usable(job)]
+        counted = [job for job in counted if job not in others]
         return sorted(counted, key=lambda job: (job.created_at or _NEVER, job.job_id))
+
+    def _ran_something_else(self, job: ListedJob) -> bool:
+        known = content_tags(job.tags)
+        return self._content_tag is not None and bool(known) and self._content_tag not in known
 
     async def usable_job(self, repeated_within: timedelta = REPEATED_WITHIN) -> ListedJob | None:
         """Return the oldest job that has not failed, and cancel what repeats it in the queue.
@@ -125,7 +144,7 @@ class SubmissionLookup:
         found = await self._service.jobs_beside(
             job_id,
             self._tag,
-            self._created_after,
+            self.created_after,
             since=self._asked_at - timedelta(seconds=visibility_delay),
         )
         return await self._first_usable(self._counted(found), REPEATED_WITHIN)

@@ -7,17 +7,21 @@ what goes wrong with the storage goes to the log.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.errors import JobError, JobNotFoundError
-from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
+import msgspec
+
+from qcsc_prefect.core.errors import InputError, JobError, JobNotFoundError
+from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, first_differences
+from qcsc_prefect.integrations.qiskit.job_age import age_of, is_recent
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime, timedelta
 
     from qcsc_prefect.core.reference import JobReference
+    from qcsc_prefect.integrations.qiskit.chosen_digest import ChosenInput
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService
     from qcsc_prefect.integrations.qiskit.submission_ledger import (
         SubmissionIntent,
@@ -38,6 +42,7 @@ class SubmissionIdentity:
         input_digest: Digest of the input.
         lifetime: How old a job may be to be taken for this submission; None for any age.
         visibility_delay: Seconds after which the service's search shows a new job for certain.
+        chosen: What stands behind the digest, where the caller chose it.
     """
 
     key: str
@@ -45,6 +50,26 @@ class SubmissionIdentity:
     input_digest: str
     lifetime: timedelta | None
     visibility_delay: float
+    chosen: ChosenInput | None = None
+
+    @property
+    def content_digest(self) -> str | None:
+        """The package's own digest of what runs, where the caller chose the input's digest."""
+        return None if self.chosen is None else self.chosen.content_digest
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of a job of this submission, besides those that the caller gives it."""
+        content = content_tag(self.content_digest)
+        return (self.tag,) if content is None else (content, self.tag)
+
+
+class _StoredOutline(msgspec.Struct, kw_only=True, frozen=True):
+    """What the PUBs of a chosen digest were made of, when a job was last sent for it."""
+
+    content_digest: str | None
+    pubs: list[dict[str, str]]
+    schema_version: int = 1
 
 
 class SubmissionMemory:
@@ -69,12 +94,19 @@ class SubmissionMemory:
         return None if reference is None else reference.job_id
 
     async def recorded_job(
-        self, service: JobService, *, except_for: Collection[str] = ()
+        self,
+        service: JobService,
+        created_after: datetime | None,
+        *,
+        except_for: Collection[str] = (),
     ) -> JobReference | None:
-        """Return the job that was recorded, unless it failed or is gone; the log then says why.
+        """Return the job that was recorded, unless it is too old, failed or gone.
+
+        The log says which.
 
         Args:
             service: Where to ask how the job stands.
+            created_after: How old the job may be; None for any age.
             except_for: Ids of jobs that do not count.
 
         Raises:
@@ -82,6 +114,14 @@ class SubmissionMemory:
         """
         reference = await self._ledger.record(self._identity.key)
         if reference is None or reference.job_id is None or reference.job_id in except_for:
+            return None
+        if not is_recent(reference, created_after):
+            self._logger.info(
+                "Job %s is recorded for this input, but was submitted at %s and is older than this "
+                "call allows; looking for a younger one",
+                reference.job_id,
+                reference.submitted_at or "an unknown time",
+            )
             return None
         try:
             status = await service.status(reference.job_id)
@@ -119,6 +159,51 @@ class SubmissionMemory:
         )
         return reference
 
+    async def refuse_other_input(self, job_id: str, content_digest: str | None) -> None:
+        """Refuse a job that a chosen digest leads to, if it ran another input than this one.
+
+        Args:
+            job_id: The job.
+            content_digest: Digest of what it ran, where that is known.
+
+        Raises:
+            InputError: If it ran another input; the message names the first parts that differ.
+        """
+        chosen = self._identity.chosen
+        if chosen is None:
+            return
+        if content_digest is None and chosen.content_digest is not None and not chosen.is_trusted:
+            self._logger.warning(
+                "Whether job %s, which is taken for the input_digest %r, ran the same PUBs is not "
+                "known",
+                job_id,
+                self._identity.input_digest,
+            )
+        if not chosen.is_other(content_digest):
+            return
+        paths = await self._paths_that_differ(chosen, content_digest)
+        where = f" They differ at {', '.join(paths)}." if paths else ""
+        raise InputError(
+            f"input_digest {self._identity.input_digest!r} refused: it names the input of job "
+            f"{job_id}, which ran other PUBs than those of this call.{where} Nothing was sent. "
+            "Choose another input_digest for this input, or none; or pass "
+            "trust_input_digest=True to take that job all the same.",
+            path="input_digest",
+        )
+
+    async def _paths_that_differ(
+        self, chosen: ChosenInput, content_digest: str | None
+    ) -> list[str]:
+        content = await self._ledger.content(_outline_key(self._identity.key))
+        try:
+            earlier = msgspec.convert(content, _StoredOutline)
+        except msgspec.ValidationError:
+            return []
+        # A submission that was never sent may have left it.
+        if earlier.content_digest != content_digest:
+            return []
+        return first_differences(earlier.pubs, chosen.outline)
+
     async def outstanding_intent(self) -> SubmissionIntent | None:
         """Return the intent whose jobs may not all be known, or None."""
         return await self._ledger.outstanding_intent(self._identity.key)
@@ -129,7 +214,13 @@ class SubmissionMemory:
         Args:
             earlier: Ids of the jobs that it is to replace; None where it is to replace none.
         """
+        chosen = self._identity.chosen
         try:
+            if chosen is not None:
+                outline = _StoredOutline(content_digest=chosen.content_digest, pubs=chosen.outline)
+                await self._ledger.write_content(
+                    _outline_key(self._identity.key), msgspec.to_builtins(outline)
+                )
             await self._ledger.declare_intent(self._identity.key, earlier=earlier)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(
@@ -149,14 +240,12 @@ class SubmissionMemory:
             settled: Whether it is certain that the submission made no other job.
             earlier: Ids of the jobs that it replaces.
         """
-        created = submission_time(reference) or datetime.now(UTC)
-        expires_at = None if self._identity.lifetime is None else created + self._identity.lifetime
         try:
             if not settled:
                 await self._ledger.declare_intent(
                     self._identity.key, sent_again=True, earlier=earlier
                 )
-            await self._ledger.write_record(self._identity.key, reference, expires_at)
+            await self._ledger.write_record(self._identity.key, reference)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(
                 "Job %s on %s was submitted, but its record could not be stored (%s: %s). Keep the "
@@ -182,3 +271,7 @@ class SubmissionMemory:
                 error,
                 self._identity.visibility_delay,
             )
+
+
+def _outline_key(key: str) -> str:
+    return f"{key}-outline"

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from qcsc_prefect.core.errors import ConfigurationError, InputError
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.cache import (
-    qiskit_estimator_submit_cache_key,
-    qiskit_sampler_submit_cache_key,
-)
+from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
+from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
@@ -22,7 +20,13 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs, refuse_pubs_without_outcome
+from qcsc_prefect.integrations.qiskit.pubs import (
+    a_job,
+    check_precision,
+    check_shots,
+    coerce_pubs,
+    refuse_pubs_without_outcome,
+)
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
@@ -33,13 +37,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.chosen_digest import ChosenInput
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
     "DEFAULT_VISIBILITY_DELAY",
     "JobArguments",
+    "PreparedSubmission",
     "SubmitCache",
+    "find_submitted_job",
+    "prepare_submission",
     "submission_tag",
     "submit_job",
 ]
@@ -75,12 +85,53 @@ class SubmitCache:
         namespace: Namespace of the digest, where it is computed here.
         lifetime: How old an earlier job may be; None for any age.
         visibility_delay: Seconds until the service's search shows a new job for certain.
+        trust_input_digest: Whether an earlier job of a chosen digest is taken whatever it ran.
     """
 
     scope: str = "flow"
     namespace: str | None = None
     lifetime: timedelta | None = None
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY
+    trust_input_digest: bool = False
+
+
+@dataclass(frozen=True)
+class PreparedSubmission:
+    """A job that is about to be submitted once.
+
+    Attributes:
+        request: The job; its tags hold those of the identity.
+        identity: The names under which the submission is remembered.
+        service: Where to.
+        config: The configuration of the call.
+    """
+
+    config: QiskitRuntimeConfig
+    request: JobRequest
+    identity: SubmissionIdentity
+    service: JobService
+
+
+async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> PreparedSubmission:
+    """Work out under which names the job of a call is remembered; sends nothing.
+
+    Args:
+        arguments: The call.
+        cache: How it is to be submitted once.
+
+    Raises:
+        ConfigurationError: If the configuration cannot be used.
+        InputError: If a PUB, an option or a tag is refused.
+    """
+    arguments = replace(arguments, options=options_mapping(arguments.options))
+    config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
+    request = await run_blocking(_job_request, arguments, config)
+    service = await open_job_service(config, request.backend_name)
+    account = account_identity(config, service.instance)
+    identity = await run_blocking(_identity, arguments, request, config, cache, account)
+    request = replace(request, tags=(*request.tags, *identity.tags), input_tag=identity.tag)
+    _refuse_bad_tags(request.tags)
+    return PreparedSubmission(config, request, identity, service)
 
 
 async def submit_job(
@@ -102,71 +153,110 @@ async def submit_job(
 
     Raises:
         ConfigurationError: If the configuration cannot be used.
-        InputError: If a PUB, an option or a tag is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or a chosen digest is refused; nothing was sent.
         JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
+    logger = run_logger()
+    if cache is not None:
+        prepared = await prepare_submission(arguments, cache)
+        submitter = Submitter(
+            prepared.service,
+            logger,
+            runtime_block_name=arguments.runtime_block_name,
+            cancel_job_on_cancellation=cancel_job_on_cancellation,
+        )
+        submission = await submitter.submit_once(
+            prepared.request,
+            prepared.identity,
+            SubmissionLedger.current(logger),
+            refresh=refresh_requested(),
+        )
+        if submission.reused:
+            tell_of_an_earlier_kind(
+                submission.reference, arguments.primitive, prepared.config, logger
+            )
+        return submission
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    service = await open_job_service(config, request.backend_name)
-    logger = run_logger()
+    _refuse_bad_tags(request.tags)
     submitter = Submitter(
-        service,
+        await open_job_service(config, request.backend_name),
         logger,
         runtime_block_name=arguments.runtime_block_name,
         cancel_job_on_cancellation=cancel_job_on_cancellation,
     )
-    if cache is None:
-        _refuse_bad_tags(request.tags)
-        return await submitter.submit(request, input_digest=arguments.input_digest)
-    account = account_identity(config, service.instance)
-    identity = await run_blocking(_identity, arguments, request, config, cache, account)
-    request = _with_tag(request, identity.tag)
-    _refuse_bad_tags(request.tags)
-    submission = await submitter.submit_once(
-        request, identity, SubmissionLedger.current(logger), refresh=refresh_requested()
+    chosen = await run_blocking(_chosen, arguments, request, config)
+    return await submitter.submit(
+        request,
+        input_digest=arguments.input_digest,
+        content_digest=None if chosen is None else chosen.content_digest,
     )
-    if submission.reused:
-        tell_of_an_earlier_kind(submission.reference, arguments.primitive, config, logger)
-    return submission
 
 
-def submission_tag(primitive: str, input_digest: str) -> str:
+async def find_submitted_job(
+    prepared: PreparedSubmission, *, runtime_block_name: str | None
+) -> JobReference | None:
+    """Return the job of a submission that may have been cut short, without submitting one.
+
+    Args:
+        prepared: The submission.
+        runtime_block_name: The saved configuration, for the reference.
+
+    Returns:
+        The job, or None where there is none that can be used.
+
+    Raises:
+        JobError: If the service could not be asked.
+    """
+    logger = run_logger()
+    submitter = Submitter(prepared.service, logger, runtime_block_name=runtime_block_name)
+    return await submitter.find(
+        prepared.request, prepared.identity, SubmissionLedger.current(logger)
+    )
+
+
+def submission_tag(primitive: str, input_digest: str, settings: str) -> str:
     """Return the tag under which the service lists the jobs of an input.
 
     Args:
         primitive: Which primitive.
         input_digest: Digest of the input.
+        settings: Digest of shots or precision and options, which a chosen digest need not hold.
 
     Returns:
         77 characters, within the service's limit of 86.
 
     Example:
-        >>> len(submission_tag("estimator", "qiskit-estimator-input-" + 64 * "0"))
+        >>> len(submission_tag("estimator", "qiskit-estimator-input-" + 64 * "0", 64 * "0"))
         77
     """
-    return f"qcsc-prefect-{hashlib.sha256(f'{primitive} {input_digest}'.encode()).hexdigest()}"
+    named = f"{primitive} {settings} {input_digest}"
+    return f"qcsc-prefect-{hashlib.sha256(named.encode()).hexdigest()}"
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
     backend_name = backend_name_of(config, arguments.backend_name)
     if backend_name is None:
         raise ConfigurationError(
-            f"Tried to submit a {arguments.primitive} job, but the QiskitRuntimeConfig names no "
+            f"Tried to submit {a_job(arguments.primitive)}, but the QiskitRuntimeConfig names no "
             "backend. Set its backend_name."
         )
+    from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
+
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
     implementation = config.primitive_implementation(arguments.primitive)
     if (arguments.primitive, implementation) == ("sampler", "client_side"):
         refuse_pubs_without_outcome(pubs)
+    refuse_unsendable_metadata(pubs, implementation)
     return JobRequest(
         primitive=arguments.primitive,
         pubs=pubs,
         backend_name=backend_name,
-        shots=arguments.shots,
-        precision=arguments.precision,
+        shots=check_shots(arguments.shots),
+        precision=check_precision(arguments.precision),
         options=options,
         tags=_own_tags(options),
         implementation=implementation,
@@ -185,15 +275,11 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _with_tag(request: JobRequest, tag: str) -> JobRequest:
-    return replace(request, tags=(*request.tags, tag), input_tag=tag)
-
-
 def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
     path = "options.environment.job_tags"
     if len(tags) > _MAX_TAGS:
         raise InputError(
-            f"{path} refused: with the tag of the input there are {len(tags)} tags, and the "
+            f"{path} refused: with those that name the input there are {len(tags)} tags, and the "
             f"service takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
             path=path,
         )
@@ -216,27 +302,47 @@ def _identity(
     digest = arguments.input_digest or _input_digest(
         arguments, request, cache, extra=config.input_identity()
     )
-    build_key = (
-        qiskit_sampler_submit_cache_key
-        if arguments.primitive == "sampler"
-        else qiskit_estimator_submit_cache_key
+    settings = settings_digest(
+        arguments.primitive,
+        request.pubs,
+        effort=request.effort,
+        options=request.options,
+        extra=config.input_identity(),
     )
-    key = build_key(
-        None,
-        {
-            "input_digest": digest,
-            "backend_name": request.backend_name,
-            "runtime_config": config,
-            "configuration_identity": account,
-        },
-    )
-    assert key is not None  # noqa: S101 - there is a digest to key on
     return SubmissionIdentity(
-        key=key,
-        tag=submission_tag(arguments.primitive, digest),
+        key=submit_key(
+            arguments.primitive,
+            digest,
+            settings,
+            configuration={**configuration_identity(runtime_config=config), **account},
+            backend_name=request.backend_name,
+        ),
+        tag=submission_tag(arguments.primitive, digest, settings),
         input_digest=digest,
         lifetime=cache.lifetime,
         visibility_delay=cache.visibility_delay,
+        chosen=_chosen(arguments, request, config, is_trusted=cache.trust_input_digest),
+    )
+
+
+def _chosen(
+    arguments: JobArguments,
+    request: JobRequest,
+    config: QiskitRuntimeConfig,
+    *,
+    is_trusted: bool = False,
+) -> ChosenInput | None:
+    if arguments.input_digest is None:
+        return None
+    return chosen_input(
+        arguments.primitive,
+        request.pubs,
+        backend_name=request.backend_name,
+        effort=request.effort,
+        options=request.options,
+        extra=config.input_identity(),
+        logger=run_logger(),
+        is_trusted=is_trusted,
     )
 
 

@@ -202,6 +202,7 @@ async def submit_sampler_job_task(
     cache_namespace: str | None = None,
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
+    trust_input_digest: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime SamplerV2 job without waiting.
 
@@ -218,7 +219,8 @@ async def submit_sampler_job_task(
         runtime_config: Inline runtime configuration. Mutually exclusive with
             ``runtime_block_name``.
         input_digest: Stable digest of the input; with ``cache_submit`` it names the job, and is
-            computed where it is not given.
+            computed where it is not given. Shots or precision and options name the job beside it;
+            an earlier job of other PUBs is refused.
         backend_name: Backend of the job, where the configuration names none.
         cache_submit: Submit the job once for each input digest.
         cache_scope: Scope of the computed digest: ``"flow"`` or ``"global"``.
@@ -226,6 +228,8 @@ async def submit_sampler_job_task(
         cache_expiration: How old an earlier job may be to be taken; None for any age.
         visibility_delay: Seconds after which the service's search shows a new job for certain; only
             after a lost answer is that long waited for.
+        trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
+            PUBs.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -234,7 +238,7 @@ async def submit_sampler_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option or a tag is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -252,7 +256,9 @@ async def submit_sampler_job_task(
         input_digest=input_digest,
         backend_name=backend_name,
     )
-    cache = SubmitCache(cache_scope, cache_namespace, cache_expiration, visibility_delay)
+    cache = SubmitCache(
+        cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
+    )
     submission = await submit_job(arguments, cache if cache_submit else None)
     if submission.reused:
         mark_run_as_cached()
@@ -274,6 +280,7 @@ async def submit_estimator_job_task(
     cache_namespace: str | None = None,
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
+    trust_input_digest: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime EstimatorV2 job without waiting.
 
@@ -290,7 +297,8 @@ async def submit_estimator_job_task(
         runtime_config: Inline runtime configuration. Mutually exclusive with
             ``runtime_block_name``.
         input_digest: Stable digest of the input; with ``cache_submit`` it names the job, and is
-            computed where it is not given.
+            computed where it is not given. Shots or precision and options name the job beside it;
+            an earlier job of other PUBs is refused.
         backend_name: Backend of the job, where the configuration names none.
         cache_submit: Submit the job once for each input digest.
         cache_scope: Scope of the computed digest: ``"flow"`` or ``"global"``.
@@ -298,6 +306,8 @@ async def submit_estimator_job_task(
         cache_expiration: How old an earlier job may be to be taken; None for any age.
         visibility_delay: Seconds after which the service's search shows a new job for certain; only
             after a lost answer is that long waited for.
+        trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
+            PUBs.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -306,7 +316,7 @@ async def submit_estimator_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option or a tag is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -324,7 +334,9 @@ async def submit_estimator_job_task(
         input_digest=input_digest,
         backend_name=backend_name,
     )
-    cache = SubmitCache(cache_scope, cache_namespace, cache_expiration, visibility_delay)
+    cache = SubmitCache(
+        cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
+    )
     submission = await submit_job(arguments, cache if cache_submit else None)
     if submission.reused:
         mark_run_as_cached()

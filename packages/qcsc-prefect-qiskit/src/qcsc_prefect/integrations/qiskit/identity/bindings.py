@@ -136,7 +136,7 @@ def _real_array(values: object) -> RealArray:
         array = np.asarray(values)
         if array.dtype.kind == "O":
             array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"parameter values must be an array of real numbers: {error}") from error
     if array.dtype.kind not in "biuf":
         raise InputError(f"parameter values must be real numbers, not {array.dtype}")

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from qiskit.circuit.exceptions import CircuitError
+from qiskit.circuit.library import BlueprintCircuit
+
+from qcsc_prefect.core.canonical_path import LocatedErrors
+from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.identity.expressions import type_tree
 from qcsc_prefect.integrations.qiskit.identity.instructions import (
     BLOCK_INSTRUCTIONS,
@@ -19,7 +24,22 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.core.canonical import CanonicalWriter
 
-__all__ = ["CircuitForm", "CircuitScope", "header_tree"]
+__all__ = ["CircuitForm", "CircuitScope", "build_lazy_circuit", "header_tree"]
+
+
+def build_lazy_circuit(circuit: QuantumCircuit) -> None:
+    """Build a circuit that Qiskit builds when somebody looks at it, such as ``QFT(3)``.
+
+    Until then it holds no instruction, whatever it is to become.
+
+    Raises:
+        InputError: If it cannot be built, for example because its size is not set.
+    """
+    if isinstance(circuit, BlueprintCircuit):
+        try:
+            _ = circuit.data
+        except (AttributeError, ValueError, CircuitError) as error:
+            raise InputError(f"a {type(circuit).__name__} cannot be built: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,7 @@ class CircuitScope:
 
     def nested(self, circuit: QuantumCircuit) -> CircuitForm:
         """Return the form of a circuit inside this one: a body or a definition."""
+        build_lazy_circuit(circuit)
         scope = CircuitScope(circuit, self.numbers, written=self.written, is_inside=True)
         return CircuitForm(scope, has_metadata=False)
 
@@ -108,7 +129,8 @@ def _encode_circuit(writer: CanonicalWriter, form: CircuitForm) -> None:
     writer.write_header(b"I", count)
     for first in range(0, count, BLOCK_INSTRUCTIONS):
         columns.write_block(writer, first, data[first : first + BLOCK_INSTRUCTIONS])
-    writer.write(value_tree(circuit.global_phase, form.scope))
+    with LocatedErrors("global_phase"):
+        writer.write(value_tree(circuit.global_phase, form.scope))
 
 
 def _describe_circuit(form: CircuitForm) -> object:
@@ -140,7 +162,7 @@ def _describe_instruction(
 identity_registry.register(
     CircuitForm,
     tag="qiskit.circuit",
-    version=1,
+    version=2,
     encode=_encode_circuit,
     describe=_describe_circuit,
 )

@@ -20,7 +20,7 @@ from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.annotations import annotation_tree
 from qcsc_prefect.integrations.qiskit.identity.expressions import (
     condition_tree,
-    expression_tree,
+    expression_form,
     resource_tree,
 )
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value
@@ -55,7 +55,7 @@ def control_flow_tree(operation: ControlFlowOp, scope: CircuitScope) -> list[obj
         case SwitchCaseOp():
             target = operation.target
             if isinstance(target, expr.Expr):
-                target_tree = expression_tree(target, circuit)
+                target_tree = expression_form(target, circuit)
             else:
                 target_tree = resource_tree(target, circuit)
             labels = [
@@ -73,14 +73,14 @@ def control_flow_tree(operation: ControlFlowOp, scope: CircuitScope) -> list[obj
 
 def _loop_variable(parameter: object, scope: CircuitScope) -> list[object]:
     if isinstance(parameter, expr.Expr):
-        return ["classical", expression_tree(parameter, scope.circuit)]
+        return ["classical", expression_form(parameter, scope.circuit)]
     return ["p", scope.numbers.number(parameter)]
 
 
 def _index_tree(indices: range | Sequence[int] | expr.Expr, scope: CircuitScope) -> list[object]:
     """Return a loop's indices; a range and the same indices one by one are alike."""
     if isinstance(indices, expr.Expr):
-        return ["classical", expression_tree(indices, scope.circuit)]
+        return ["classical", expression_form(indices, scope.circuit)]
     values = indices if isinstance(indices, range) else tuple(int(index) for index in indices)
     if len(values) == 0:
         return ["range", 0, 0, 0]
@@ -99,5 +99,5 @@ def _box_duration(operation: BoxOp, scope: CircuitScope) -> object:
     if duration is None:
         return None
     if isinstance(duration, expr.Expr):
-        return ["classical", expression_tree(duration, scope.circuit)]
+        return ["classical", expression_form(duration, scope.circuit)]
     return [constant_value(duration), operation.unit]

@@ -12,7 +12,7 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 if TYPE_CHECKING:
     from qiskit.circuit import ClassicalRegister, QuantumCircuit
 
-__all__ = ["condition_tree", "duration_tree", "expression_tree", "type_tree"]
+__all__ = ["condition_tree", "duration_tree", "expression_form", "type_tree"]
 
 
 def type_tree(value_type: types.Type) -> list[object]:
@@ -40,7 +40,7 @@ def condition_tree(
         circuit: The circuit in which the condition stands.
     """
     if isinstance(condition, expr.Expr):
-        return ["expression", expression_tree(condition, circuit)]
+        return ["expression", expression_form(condition, circuit)]
     target, value = condition
     return ["equals", resource_tree(target, circuit), int(value)]
 
@@ -62,41 +62,54 @@ def resource_tree(resource: Clbit | ClassicalRegister, circuit: QuantumCircuit) 
         ) from None
 
 
-def expression_tree(node: expr.Expr, circuit: QuantumCircuit) -> list[object]:
-    """Return a classical expression as nested lists that start with the kind of the node.
+def expression_form(root: expr.Expr, circuit: QuantumCircuit) -> list[object]:
+    """Return a classical expression in postfix order, each operation behind its operands.
 
     Args:
-        node: The expression.
+        root: The expression, nested to any depth.
         circuit: The circuit in which it stands, which gives its bits their indices.
+
+    Returns:
+        A list for each node: its kind, what it says besides its operands, its type.
 
     Raises:
         UnsupportedTypeError: If a node of the expression has no canonical form.
     """
+    steps: list[object] = []
+    waiting: list[expr.Expr] = [root]
+    while waiting:
+        # From the end: a node, then its last operand, and all of it turned round.
+        node = waiting.pop()
+        parts, operands = _node_parts(node, circuit)
+        steps.append([*parts, type_tree(node.type)])
+        waiting += operands
+    steps.reverse()
+    return steps
+
+
+def _node_parts(
+    node: expr.Expr, circuit: QuantumCircuit
+) -> tuple[list[object], tuple[expr.Expr, ...]]:
     match node:
         case expr.Var():
             if node.standalone:
-                parts: list[object] = ["var", node.name]
-            else:
-                parts = ["resource", resource_tree(node.var, circuit)]
+                return ["var", node.name], ()
+            return ["resource", resource_tree(node.var, circuit)], ()
         case expr.Stretch():
-            parts = ["stretch", node.name]
+            return ["stretch", node.name], ()
         case expr.Value():
-            parts = ["value", _value_tree(node)]
+            return ["value", _value_tree(node)], ()
         case expr.Cast():
-            parts = ["cast", expression_tree(node.operand, circuit)]
+            return ["cast"], (node.operand,)
         case expr.Unary():
-            parts = ["unary", node.op.name, expression_tree(node.operand, circuit)]
+            return ["unary", node.op.name], (node.operand,)
         case expr.Binary():
-            operands = (expression_tree(side, circuit) for side in (node.left, node.right))
-            parts = ["binary", node.op.name, *operands]
+            return ["binary", node.op.name], (node.left, node.right)
         case expr.Index():
-            operands = (expression_tree(side, circuit) for side in (node.target, node.index))
-            parts = ["index", *operands]
-        case _:
-            raise UnsupportedTypeError(
-                f"a classical expression of type {type(node).__name__} has no canonical form"
-            )
-    return [*parts, type_tree(node.type)]
+            return ["index"], (node.target, node.index)
+    raise UnsupportedTypeError(
+        f"a classical expression of type {type(node).__name__} has no canonical form"
+    )
 
 
 def _value_tree(node: expr.Value) -> object:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from qcsc_prefect.core.canonical_path import show_path
 from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import digest_value, input_identity
-from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+from qcsc_prefect.integrations.qiskit.identity import client_values  # noqa: F401 - registers
 from qcsc_prefect.integrations.qiskit.identity.options import options_tree
 from qcsc_prefect.integrations.qiskit.identity.pubs import estimator_pub_forms, sampler_pub_forms
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
@@ -96,7 +97,12 @@ def estimator_identity(
 
 def digest(prefix: str, identity: Mapping[str, object]) -> str:
     """Return the digest of an identity with its prefix in front."""
-    return f"{prefix}-{digest_value(identity, domain=prefix, registry=identity_registry)}"
+    try:
+        return f"{prefix}-{digest_value(identity, domain=prefix, registry=identity_registry)}"
+    except UnsupportedTypeError as error:
+        way_out = "Leave it out, write it as plain values, or give an input_digest of your own."
+        error.args = (f"{error}. {way_out}",)
+        raise
 
 
 def explain(one: Mapping[str, object], other: Mapping[str, object], limit: int) -> list[Difference]:

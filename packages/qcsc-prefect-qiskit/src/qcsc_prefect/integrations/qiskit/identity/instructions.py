@@ -31,7 +31,7 @@ from qcsc_prefect.core.canonical import canonical_bytes
 from qcsc_prefect.core.canonical_arrays import iter_typed_array_blocks
 from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
-from qcsc_prefect.integrations.qiskit.identity.parameters import expression_tree
+from qcsc_prefect.integrations.qiskit.identity.parameters import expression_form
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ class InstructionColumns:
             return "p"
         tree: object = value
         if isinstance(value, ParameterExpression):
-            tree = expression_tree(value, self._scope.numbers)
+            tree = expression_form(value, self._scope.numbers)
         if isinstance(tree, float):
             columns.floats.append(tree)
             return "f"
-        if isinstance(tree, list) and tree[0] == "p":
-            columns.parameters.append(cast("int", tree[1]))
+        if isinstance(tree, list) and len(tree) == 1:
+            columns.parameters.append(cast("int", tree[0][1]))
             return "p"
         encoded = canonical_bytes(tree)
         number = self._expressions.get(encoded)

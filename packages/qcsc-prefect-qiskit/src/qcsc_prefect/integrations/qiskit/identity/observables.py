@@ -91,7 +91,7 @@ def observables_form(observables: object, num_qubits: int) -> Observables:
     else:
         try:
             items = object_array(observables, copy=False, list_types=(PauliList,))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not an array of observables: {error}") from error
     tables = []
     for index, item in np.ndenumerate(items):
@@ -167,7 +167,7 @@ def _packed_terms(
 def _sparse_observable(observable: str | Pauli | Mapping[str | Pauli, float]) -> SparseObservable:
     try:
         return ObservablesArray.coerce_observable(observable)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"not an observable: {error}") from error
 
 
@@ -198,7 +198,7 @@ def _pack_labels(
         rows.put(start, block)
     try:
         coefficients = np.asarray(list(observable.values()), dtype=np.complex128)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"an observable's coefficients must be numbers: {error}") from error
     return num_qubits, rows.packed, _real_if_exact(coefficients)
 

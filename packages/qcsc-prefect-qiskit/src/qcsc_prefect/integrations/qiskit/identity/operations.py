@@ -39,7 +39,7 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity import expressions
 from qcsc_prefect.integrations.qiskit.identity.control_flow import control_flow_tree
 from qcsc_prefect.integrations.qiskit.identity.evolution import operator_tree, pauli_evolution_tree
-from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_tree
+from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,12 +280,12 @@ def _(value: npt.NDArray[np.generic], scope: CircuitScope) -> object:  # noqa: A
 
 @value_tree.register(ParameterExpression)
 def _(value: ParameterExpression, scope: CircuitScope) -> object:
-    return ["expression", expression_tree(value, scope.numbers)]
+    return ["expression", expression_form(value, scope.numbers)]
 
 
 @value_tree.register(expr.Expr)
 def _(value: expr.Expr, scope: CircuitScope) -> object:
-    return ["classical", expressions.expression_tree(value, scope.circuit)]
+    return ["classical", expressions.expression_form(value, scope.circuit)]
 
 
 @value_tree.register(QuantumCircuit)

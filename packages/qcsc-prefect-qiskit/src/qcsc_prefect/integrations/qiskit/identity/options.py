@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from qcsc_prefect.core.errors import UnsupportedTypeError
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 
 __all__ = ["options_tree"]
 
@@ -16,20 +16,18 @@ def options_tree(options: object) -> dict[str, object]:
     """Return options without those that are explicitly left unset.
 
     Args:
-        options: None, or a mapping of options, nested at will.
+        options: None, a mapping of options, nested at will, or the client's options object, which
+            counts as the mapping of what was set in it.
 
     Raises:
-        UnsupportedTypeError: If `options` is neither.
+        UnsupportedTypeError: If `options` is none of these.
     """
-    if options is None:
+    mapping = options_mapping(options)
+    if mapping is None:
         return {}
-    if not isinstance(options, Mapping):
-        raise UnsupportedTypeError(
-            f"options must be a mapping, not a {type(options).__qualname__}", path="options"
-        )
     client = sys.modules.get("qiskit_ibm_runtime.options.utils")
     # The client's marker of an option without a value; it exists only where the client is loaded.
-    return _set_options(options, type(None) if client is None else client.UnsetType)
+    return _set_options(mapping, type(None) if client is None else client.UnsetType)
 
 
 def _set_options(options: Mapping[str, object], unset: type) -> dict[str, object]:

@@ -13,10 +13,13 @@ from qcsc_prefect.core.errors import InputError
 if TYPE_CHECKING:
     from qiskit.circuit import Parameter, ParameterExpression
 
-__all__ = ["ExpressionTree", "ParameterNumbers", "expression_tree"]
+__all__ = ["ExpressionForm", "ParameterNumbers", "constant_value", "expression_form"]
 
-#: A constant, or a list of an operator's name and its operands.
-ExpressionTree = int | float | complex | list[object]
+#: A constant, or the steps of an expression: constants, ``["p", number]``, names of operators.
+ExpressionForm = int | float | complex | list[object]
+
+#: A constant, or an operator or a ``p`` with what it is applied to.
+_Tree = int | float | complex | tuple[object, ...]
 
 _UNARY = {"SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "EXP", "LOG", "SIGN", "CONJ", "ABS"}
 _BINARY = {"ADD", "SUB", "MUL", "DIV", "POW"}
@@ -56,16 +59,16 @@ class ParameterNumbers:
         return len(self._listed) - 1
 
 
-def expression_tree(expression: ParameterExpression, numbers: ParameterNumbers) -> ExpressionTree:
-    """Return the structure of a symbolic expression.
+def expression_form(expression: ParameterExpression, numbers: ParameterNumbers) -> ExpressionForm:
+    """Return the structure of a symbolic expression, which may be of any size and depth.
 
     Args:
         expression: The expression; one without free parameters becomes its value.
         numbers: The numbers that stand for the parameters.
 
     Returns:
-        Nested lists ``[operator, operand, ...]`` in which ``["p", n]`` is a parameter. Integers
-        that a float holds exactly are floats, except in a power.
+        The expression in postfix order, each operator behind its operands, where ``["p", n]`` is a
+        parameter. A number that a float holds exactly is a float.
 
     Raises:
         InputError: If the expression has an operator without a canonical form.
@@ -73,23 +76,23 @@ def expression_tree(expression: ParameterExpression, numbers: ParameterNumbers) 
     if not expression.parameters:
         return constant_value(expression.numeric())
     if expression.is_symbol():
-        return ["p", numbers.number(_symbol_of(expression))]
+        return [["p", numbers.number(_symbol_of(expression))]]
     # Qiskit has no public way to walk an expression; the steps that it writes into QPY are the
     # one form that all supported versions share.
     steps = expression._qpy_replay  # noqa: SLF001
-    stack: list[ExpressionTree] = []
+    stack: list[_Tree] = []
 
-    def operand(value: object) -> ExpressionTree:
+    def operand(value: object) -> _Tree:
         if value is None:
             return stack.pop()
         if isinstance(value, (int, float, complex)):
             return constant_value(value)
-        return ["p", numbers.number(cast("Parameter", value))]
+        return ("p", numbers.number(cast("Parameter", value)))
 
     for step in steps:
         operator = str(step.op).rpartition(".")[2]
         if operator in _UNARY:
-            stack.append([operator, operand(step.lhs)])
+            stack.append((operator, operand(step.lhs)))
         elif operator in _BINARY or operator in _REVERSED:
             right = operand(step.rhs)
             left = operand(step.lhs)
@@ -100,7 +103,7 @@ def expression_tree(expression: ParameterExpression, numbers: ParameterNumbers) 
             raise InputError(f"a symbolic expression with the operation {operator} has no form")
     if len(stack) != 1:
         raise InputError("a symbolic expression could not be taken apart")
-    return stack[0]
+    return _postfix(stack[0])
 
 
 def constant_value(value: complex) -> int | float | complex:
@@ -114,7 +117,7 @@ def constant_value(value: complex) -> int | float | complex:
     return number if number == value or number != number else int(value)  # noqa: PLR0124 - NaN
 
 
-def _simplified(operator: str, left: ExpressionTree, right: ExpressionTree) -> ExpressionTree:
+def _simplified(operator: str, left: _Tree, right: _Tree) -> _Tree:
     # Newer versions write a parameter that has dropped out as `... + p*0`; older ones leave it out.
     if operator == "MUL" and (left == 0.0 or right == 0.0):
         return 0.0
@@ -122,7 +125,27 @@ def _simplified(operator: str, left: ExpressionTree, right: ExpressionTree) -> E
         return right
     if operator == "ADD" and right == 0.0:
         return left
-    return [operator, left, right]
+    return (operator, left, right)
+
+
+def _postfix(tree: _Tree) -> ExpressionForm:
+    """Write a tree in postfix order; without recursion, since it may be as deep as it is long."""
+    if not isinstance(tree, tuple):
+        return tree
+    steps: list[object] = []
+    waiting: list[object] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, tuple):
+            steps.append(node)
+        elif node[0] == "p":
+            steps.append(list(node))
+        else:
+            # From the end: an operator, then its last operand, and all of it turned round.
+            steps.append(node[0])
+            waiting += node[1:]
+    steps.reverse()
+    return steps
 
 
 def _symbol_of(expression: ParameterExpression) -> Parameter:

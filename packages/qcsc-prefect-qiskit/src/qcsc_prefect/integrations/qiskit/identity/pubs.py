@@ -14,7 +14,11 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.bindings import BoundValues, bound_values
-from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitForm, CircuitScope
+from qcsc_prefect.integrations.qiskit.identity.circuits import (
+    CircuitForm,
+    CircuitScope,
+    build_lazy_circuit,
+)
 from qcsc_prefect.integrations.qiskit.identity.observables import Observables, observables_form
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
@@ -124,7 +128,7 @@ def _pub_list(pubs: object, coerced: type) -> Iterable[object]:
         return iter(pubs)  # type: ignore[call-overload, no-any-return]
     except TypeError:
         raise UnsupportedTypeError(
-            f"pubs must be an iterable of PUBs, not a {type(pubs).__qualname__}", path="pubs"
+            f"expected an iterable of PUBs, not {type(pubs).__qualname__}", path="pubs"
         ) from None
 
 
@@ -142,6 +146,8 @@ def _scope(circuit: object) -> CircuitScope:
             f"the first part of a PUB is a circuit, not a {type(circuit).__qualname__}",
             path="circuit",
         )
+    with LocatedErrors("circuit"):
+        build_lazy_circuit(circuit)
     return CircuitScope(circuit)
 
 
@@ -149,17 +155,19 @@ def _shots(shots: object) -> int | None:
     if shots is None:
         return None
     if not isinstance(shots, Integral) or isinstance(shots, (bool, np.bool_)) or shots <= 0:
-        raise InputError(f"shots must be a positive integer, not {shots!r}", path="shots")
+        raise InputError(f"expected a whole number above 0, not {shots!r}", path="shots")
     return int(shots)
 
 
 def _precision(precision: object) -> float | None:
     if precision is None:
         return None
-    if not isinstance(precision, Real) or not (value := float(precision)) >= 0:
-        raise InputError(
-            f"precision must be a number of 0 or more, not {precision!r}", path="precision"
-        )
+    try:
+        value = float(precision) if isinstance(precision, Real) else -1.0
+    except OverflowError:
+        raise InputError("expected a number that a float can hold", path="precision") from None
+    if not value >= 0:
+        raise InputError(f"expected a number of 0 or more, not {precision!r}", path="precision")
     return value + 0.0
 
 

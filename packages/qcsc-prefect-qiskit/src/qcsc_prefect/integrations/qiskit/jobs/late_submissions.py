@@ -20,6 +20,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
+from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import comes_within
 from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
@@ -41,11 +42,13 @@ class _Late:
 
     Attributes:
         answer: Its answer, once that comes.
+        tags: The tags of its job.
         left_at: When it was given up.
         was_listed: Whether its job was shown to somebody who looked for it.
     """
 
     answer: Future[SubmittedJob]
+    tags: tuple[str, ...]
     left_at: float = field(default_factory=time.monotonic)
     was_listed: bool = False
 
@@ -67,7 +70,7 @@ class LateSubmissions:
         logger = run_logger()
         if request.input_tag is not None:
             with self._lock:
-                self._by_tag[request.input_tag] = _Late(answer)
+                self._by_tag[request.input_tag] = _Late(answer, request.tags)
         answer.add_done_callback(lambda answer: _log_answer(request, answer, logger))
 
     async def answer(self, request: JobRequest, seconds: float) -> SubmittedJob | None:
@@ -86,12 +89,12 @@ class LateSubmissions:
         """
         tag = request.input_tag
         late = None if tag is None else self._by_tag.get(tag)
-        if tag is None or late is None or late.was_listed:
-            return None
+        if tag is None or late is None or late.was_listed or late.tags != request.tags:
+            return None  # other tags: a chosen digest that stood for another input
         if not await comes_within(seconds, late.answer):
             raise SubmissionUncertainError(
-                f"A {request.primitive} job for {request.backend_name} was not submitted: an "
-                "earlier submission of the same input by this process was given up "
+                f"{a_job(request.primitive).capitalize()} for {request.backend_name} was not "
+                "submitted: an earlier submission of the same input by this process was given up "
                 f"{time.monotonic() - late.left_at:.0f} s ago and is not answered yet; the client "
                 "may still send it. Submit the input again later, which waits for that answer; or "
                 "end this process, look for the job on the service, and submit in a new process.",
@@ -104,6 +107,11 @@ class LateSubmissions:
             raise
         except (SubmissionError, *_REFUSED):
             return None
+
+    def tags(self, tag: str) -> tuple[str, ...] | None:
+        """Return all tags of the submission with a tag, where there is one."""
+        late = self._by_tag.get(tag)
+        return None if late is None else late.tags
 
     def listed(self, tag: str) -> SubmittedJob | None:
         """Return the job that came late of a submission with a tag, where there is one.

@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
     refuse_circuits_not_isa,
     run_primitive,
 )
+from qcsc_prefect.integrations.qiskit.pubs import a_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,7 +177,7 @@ def _submit(
     primitive = create_primitive(
         request.primitive, mode, _options_with_tags(request), request.implementation
     )
-    doing = f"Submitting a {request.primitive} job"
+    doing = f"Submitting {a_job(request.primitive)}"
     session = backend._api_client._session  # noqa: SLF001 - the client hides it
     with watch_posts(session, gate) as posts:
         try:

@@ -42,6 +42,7 @@ from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, 
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
+from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class RuntimeJobService:
         except JobError as error:
             raise nothing_submitted(error, request.backend_name) from None
         except TimeoutError as error:
-            doing = f"Submitting a {request.primitive} job"
+            doing = f"Submitting {a_job(request.primitive)}"
             secrets = secrets_of(self._config)
             if gate.close():
                 reason = translate_qiskit_error(
@@ -249,6 +250,7 @@ class RuntimeJobService:
                 status.state,
                 late.submitted_at,
                 session_id=late.session_id,
+                tags=self._late.tags(tag),
             )
         ]
 

@@ -82,6 +82,11 @@ class JobRequest:
     input_tag: str | None = None
 
     @property
+    def effort(self) -> float | None:
+        """The shots or the precision of the call."""
+        return self.shots if self.primitive == "sampler" else self.precision
+
+    @property
     def program(self) -> str:
         """The service's name of the program that runs the job."""
         return program_of(self.primitive, self.implementation)

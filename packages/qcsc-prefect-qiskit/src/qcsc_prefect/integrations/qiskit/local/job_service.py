@@ -205,7 +205,14 @@ class LocalJobService:
                 continue  # removed since the jobs were read
             program = program_of(job.primitive, job.implementation)
             listed.append(
-                ListedJob(job.job_id, job.backend_name, state, job.created, program=program)
+                ListedJob(
+                    job.job_id,
+                    job.backend_name,
+                    state,
+                    job.created,
+                    program=program,
+                    tags=tuple(job.tags),
+                )
             )
         return listed
 

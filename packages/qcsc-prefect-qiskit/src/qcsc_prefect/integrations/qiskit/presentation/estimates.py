@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimates", "estimates_of"]
 
-#: Names under which results hold the standard errors, the best known one first. The second
-#: comes with error mitigation, where `stds` may be missing.
-STANDARD_ERRORS = ("stds", "ensemble_standard_error")
+#: Names under which results hold the standard errors, the sounder one first: where circuits are
+#: twirled, `stds` is the spread over the twirls, of which there may be two or three, or one.
+STANDARD_ERRORS = ("ensemble_standard_error", "stds")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def _facts_table(metadata: JobMetadata) -> str:
         ("Completed", _time_cell(metadata.completed)),
         ("Took", _took_cell(metadata)),
         ("Usage charged", _duration_cell(metadata.charged_seconds)),
-        ("Shots", None if isinstance(metadata.shots, UnsetType) else f"{metadata.shots:,}"),
+        ("Shots", _shots_cell(metadata)),
         ("Precision", None if metadata.precision is UNSET else f"{metadata.precision:g}"),
         ("Instance", _code_cell(metadata.instance)),
         ("Session", _code_cell(metadata.session_id)),
@@ -99,6 +99,16 @@ def _facts_table(metadata: JobMetadata) -> str:
     rows = [f"| {name} | {cell} |" for name, cell in facts if cell is not None]
     # Markdown knows no table without a heading: the first fact stands in it.
     return "\n".join([*rows[:1], "| :-- | :-- |", *rows[1:]]) if rows else ""
+
+
+def _shots_cell(metadata: JobMetadata) -> str | None:
+    if isinstance(metadata.shots, UnsetType):
+        return None
+    pubs = [] if isinstance(metadata.pubs, UnsetType) else metadata.pubs
+    taken = {pub.shots for pub in pubs}
+    [one] = taken if len(taken) == 1 else [UNSET]
+    asked = f"{metadata.shots:,}"
+    return asked if one in {UNSET, metadata.shots} else f"{asked} asked for, {one:,} taken"
 
 
 def _took_cell(metadata: JobMetadata) -> str | None:
@@ -221,7 +231,7 @@ def _pubs_section(pubs: Sequence[PubMetadata]) -> str:
     columns = (
         ("circuit", [_code_cell(given_name(pub) or UNSET) for pub in pubs]),
         ("sweep", [_shape_cell(pub.shape) for pub in pubs]),
-        ("shots", [_number_cell(pub.shots) for pub in pubs]),
+        ("shots", [_asked_and_taken(pub) for pub in pubs]),
         ("precision", [_number_cell(pub.precision) for pub in pubs]),
         ("qubits", [_number_cell(pub.num_qubits) for pub in pubs]),
         ("depth", [_number_cell(pub.depth) for pub in pubs]),
@@ -245,6 +255,13 @@ def _pubs_section(pubs: Sequence[PubMetadata]) -> str:
     if len(pubs) > MOST_PUBS:
         lines += ["", f"The first {MOST_PUBS} of {len(pubs):,} PUBs."]
     return "\n".join(lines)
+
+
+def _asked_and_taken(pub: PubMetadata) -> str | None:
+    taken = _number_cell(pub.shots)
+    if taken is None or isinstance(pub.shots_asked, UnsetType) or pub.shots_asked == pub.shots:
+        return taken
+    return f"{taken} ({pub.shots_asked:,} asked for)"
 
 
 def _shape_cell(shape: list[int] | UnsetType) -> str | None:

@@ -44,7 +44,7 @@ def _span_type(span_type: type[ExecutionSpan]) -> ValueType[ExecutionSpan]:
     def parts(span: ExecutionSpan) -> Iterator[Part]:
         yield Part(".start", span.start)
         yield Part(".stop", span.stop)
-        yield Part(".data_slices", _data_slices(span))
+        yield Part(".data_slices", data_slices(span))
 
     def build(stored: Sequence[object]) -> ExecutionSpan:
         start, stop, data_slices = stored
@@ -53,7 +53,8 @@ def _span_type(span_type: type[ExecutionSpan]) -> ValueType[ExecutionSpan]:
     return ValueType(f"qiskit_ibm_runtime/{span_type.__name__}", span_type, parts, build)
 
 
-def _data_slices(span: ExecutionSpan) -> dict[int, tuple[object, ...]]:
+def data_slices(span: ExecutionSpan) -> dict[int, tuple[object, ...]]:
+    """Return the slices of a span by PUB, as its constructor takes them."""
     # The slices are an argument of the constructor without an accessor; the client's own
     # encoder takes them from the same attributes.
     slices: dict[int, tuple[object, ...]] = span._data_slices  # noqa: SLF001

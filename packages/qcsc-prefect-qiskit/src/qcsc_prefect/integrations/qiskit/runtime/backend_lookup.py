@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 
 if TYPE_CHECKING:
     import threading
@@ -110,5 +111,6 @@ def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lo
     listed = ", ".join(sorted(connections)) or "none"
     return QiskitRuntimeConfigError(
         f"Tried to get backend {name!r}: the service answers, but this account and instance have "
-        f"no backend of that name. They have: {listed}. Check backend_name and instance."
+        f"no backend of that name.{did_you_mean(name, connections)} They have: "
+        f"{listed}. Check backend_name and instance."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qiskit.exceptions import QiskitError
@@ -32,7 +33,7 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
     Args:
         params: The parameters as they were posted.
         simulator: What runs the circuits.
-        seed: The seed.
+        seed: The seed, unless the job's own options name one.
 
     Returns:
         The encoded result, in the schema version of the parameters.
@@ -72,9 +73,13 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
                 item.samplex.finalize()
     except _UNREADABLE as error:
         raise ProgramFailedError(BAD_INPUT, f"The parameters cannot be read: {error}") from error
+    requested_seed = _requested_seed(program)
+    started = datetime.now(UTC)
     try:
         items = run_quantum_program(
-            _simulator_for(program, simulator), program, SimulatorOptions(seed_simulator=seed)
+            _simulator_for(program, simulator),
+            program,
+            SimulatorOptions(seed_simulator=seed if requested_seed is None else requested_seed),
         )
         result = result_model(
             data=[
@@ -86,12 +91,34 @@ def run_executor(params: Params, simulator: BackendV2, seed: int | None) -> str:
                 }
                 for item in items
             ],
-            metadata={"chunk_timing": []},
+            metadata={"chunk_timing": [_chunk(program, started)]},
             **_passed_through(params),
         )
     except (ImportError, TypeError, ValueError, QiskitError) as error:
         raise ProgramFailedError(EXECUTION_FAILED, str(error)) from error
     return str(result.model_dump_json())
+
+
+def _chunk(program: QuantumProgram, started: datetime) -> dict[str, object]:
+    """Return when the items were run; here all of them in one chunk."""
+    parts = [
+        {
+            "idx_item": index,
+            "size": item.size(),
+            "permutation": list(range(len(item.shape))),
+            "element_range": (0, item.size(), 1),
+        }
+        for index, item in enumerate(program.items)
+    ]
+    return {"start": started, "stop": datetime.now(UTC), "parts": parts}
+
+
+def _requested_seed(program: QuantumProgram) -> int | None:
+    """Return the seed among the primitive's options, which travel with what is handed back."""
+    found: object = program.passthrough_data
+    for name in ("post_processor", "options", "simulator", "seed_simulator"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _simulator_for(program: QuantumProgram, simulator: BackendV2) -> BackendV2:

@@ -86,6 +86,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
         cancel_job_on_cancellation: bool = False,
         visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
         cache_granularity: Literal["job", "pub"] = "job",
+        trust_input_digest: bool = False,
     ) -> QCSCPrimitiveJob:
         """Submit an Estimator job and return a job-like fetch handle.
 
@@ -102,12 +103,15 @@ class QCSCEstimatorV2(PrimitiveFacade):
                 flows apart by their names, ``"global"`` lets them share.
             cache_namespace: Namespace that goes into the digest.
             cache_expiration: How old an earlier job may be to be taken; None for any age.
-            input_digest: Precomputed digest for submit caching.
+            input_digest: Precomputed digest for submit caching. Shots or precision and options name
+                the job beside it; an earlier job of other PUBs is refused.
             max_wait: Longest wait for the job in seconds; None for no limit.
             cancel_job_on_cancellation: Whether cancelling the fetch cancels the job.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
             cache_granularity: ``"job"`` looks the whole call up; ``"pub"`` looks its PUBs up one by
                 one, and submits only those that were not run before.
+            trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
+                PUBs.
 
         Returns:
             A `QCSCPrimitiveJob` whose ``result`` fetches the native Qiskit primitive result.
@@ -130,6 +134,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
                 input_digest,
                 visibility_delay,
                 cache_granularity,
+                trust_input_digest,
             ),
             fetch=FetchFlags(
                 artifact_key, cache_result, retry_fetch, max_wait, cancel_job_on_cancellation
@@ -155,6 +160,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
         cancel_job_on_cancellation: bool = False,
         visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
         cache_granularity: Literal["job", "pub"] = "job",
+        trust_input_digest: bool = False,
     ) -> dict[str, Any]:
         """Submit Estimator pubs and fetch the completed task output.
 
@@ -179,6 +185,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
             cancel_job_on_cancellation: As for `run`.
             visibility_delay: As for `run`.
             cache_granularity: As for `run`.
+            trust_input_digest: As for `run`.
 
         Returns:
             The output of the run or fetch task; the native result is ``output["result"]``.
@@ -196,6 +203,7 @@ class QCSCEstimatorV2(PrimitiveFacade):
             input_digest,
             visibility_delay,
             cache_granularity,
+            trust_input_digest,
         )
         fetch = FetchFlags(
             artifact_key, cache_result, retry_fetch, max_wait, cancel_job_on_cancellation

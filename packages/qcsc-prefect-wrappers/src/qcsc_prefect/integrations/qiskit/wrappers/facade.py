@@ -37,6 +37,7 @@ class CacheFlags:
     input_digest: str | None
     visibility_delay: float
     cache_granularity: Literal["job", "pub"]
+    trust_input_digest: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def refuse_flags_without_robust(cache: CacheFlags, fetch: FetchFlags) -> None:
         "cache_result": fetch.cache_result,
         "retry_fetch": fetch.retry_fetch,
         "cache_granularity='pub'": cache.cache_granularity == "pub",
+        "trust_input_digest": cache.trust_input_digest,
     }
     given = [name for name, is_set in flags.items() if is_set]
     if given:
@@ -116,7 +118,7 @@ class PrimitiveFacade:
             "runtime_config": self.runtime_config,
         }
 
-        async def submit(pubs: Sequence[object]) -> Mapping[str, Any]:
+        async def submit(pubs: Sequence[object], namespace: str | None) -> Mapping[str, Any]:
             return await submit_task(
                 pubs,
                 **runtime,
@@ -126,9 +128,10 @@ class PrimitiveFacade:
                 input_digest=cache.input_digest,
                 cache_submit=cache.cache_submit,
                 cache_scope=cache.cache_scope,
-                cache_namespace=cache.cache_namespace,
+                cache_namespace=namespace,
                 cache_expiration=cache.cache_expiration,
                 visibility_delay=cache.visibility_delay,
+                trust_input_digest=cache.trust_input_digest,
             )
 
         handle: HandleArguments = {
@@ -155,4 +158,5 @@ class PrimitiveFacade:
             )
             return PubByPubJob(locations=locations, pubs=coerced, **handle)
         collected = collect_pubs(pubs)
-        return QCSCPrimitiveJob(job_reference=await submit(collected), pubs=collected, **handle)
+        reference = await submit(collected, cache.cache_namespace)
+        return QCSCPrimitiveJob(job_reference=reference, pubs=collected, **handle)

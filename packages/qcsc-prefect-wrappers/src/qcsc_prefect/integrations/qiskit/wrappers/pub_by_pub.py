@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
-from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.presentation import JobOutput
+from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.pub_locations import (
     PubLocation,
     PubLocations,
+    copies_namespace,
     pub_keys,
     refuse_options_that_tie_pubs,
 )
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.pubs import a_job, coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+from qcsc_prefect.integrations.qiskit.submitting import (
+    JobArguments,
+    SubmitCache,
+    find_submitted_job,
+    prepare_submission,
+)
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
 
@@ -28,7 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from qcsc_prefect.core.reference import JobReference
+    from qcsc_prefect.integrations.qiskit.pub_locations import PubSubmission
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
+    from qcsc_prefect.integrations.qiskit.submitting import PreparedSubmission
     from qcsc_prefect.integrations.qiskit.wrappers.facade import CacheFlags
 
 __all__ = ["PubByPubJob", "locate_pubs", "refuse_flags_with_pub_granularity"]
@@ -65,7 +77,7 @@ async def locate_pubs(
     counted: Mapping[str, int | float | None],
     options: dict[str, Any] | None,
     cache: CacheFlags,
-    submit: Callable[[Sequence[Pub]], Awaitable[Mapping[str, Any]]],
+    submit: Callable[[Sequence[Pub], str | None], Awaitable[Mapping[str, Any]]],
 ) -> tuple[list[Pub], list[PubLocation]]:
     """Say which job ran each PUB, submitting those that none has run.
 
@@ -77,7 +89,7 @@ async def locate_pubs(
         counted: ``shots`` or ``precision`` of the call.
         options: Options of the call.
         cache: How PUBs are looked up.
-        submit: Submits a list of PUBs as one job and returns its reference.
+        submit: Submits a list of PUBs as one job under a namespace, and returns its reference.
 
     Returns:
         The native PUBs and their locations, in the order of the call.
@@ -86,8 +98,8 @@ async def locate_pubs(
     backend_name = backend_name_of(config, backend_name)
     if backend_name is None:
         raise ConfigurationError(
-            f"Tried to submit a {primitive} job, but the QiskitRuntimeConfig names no backend. Set "
-            "its backend_name."
+            f"Tried to submit {a_job(primitive)}, but the QiskitRuntimeConfig names no backend. "
+            "Set its backend_name."
         )
     coerced = await run_blocking(coerce_pubs, pubs, primitive)
     keys = await run_blocking(
@@ -104,16 +116,53 @@ async def locate_pubs(
         cache_namespace=cache.cache_namespace,
     )
     logger = run_logger()
-    service = await open_job_service(config, backend_name)
-    locations = PubLocations(SubmissionLedger.current(logger), service)
+
+    async def prepare(pubs: Sequence[Pub], namespace: str | None) -> PreparedSubmission:
+        arguments = JobArguments(
+            primitive=primitive,
+            pubs=pubs,
+            **runtime,
+            shots=cast("int | None", counted.get("shots")),
+            precision=counted.get("precision"),
+            options=options,
+            input_digest=None,
+            backend_name=backend_name,
+        )
+        return await prepare_submission(
+            arguments,
+            SubmitCache(
+                cache.cache_scope, namespace, cache.cache_expiration, cache.visibility_delay
+            ),
+        )
+
+    async def find_job(submission: PubSubmission, place: int) -> JobReference | None:
+        # The options and the backend of one of its PUBs are those of all.
+        prepared = await prepare([coerced[place]], cache.cache_namespace)
+        return await find_submitted_job(
+            replace(
+                prepared,
+                request=replace(
+                    prepared.request, tags=tuple(submission.tags), input_tag=submission.tag
+                ),
+                identity=replace(
+                    prepared.identity,
+                    key=submission.key,
+                    tag=submission.tag,
+                    input_digest=submission.input_digest,
+                ),
+            ),
+            runtime_block_name=runtime["runtime_block_name"],
+        )
+
+    locations = PubLocations(SubmissionLedger.current(logger), find_job)
     # One at a time for each account: lists that overlap must not both submit what they share.
     async with hold_lock(f"pubs {sorted(config.identity().items())}"):
-        refresh = refresh_requested()
-        found = {key: None if refresh else await locations.find(key) for key in keys}
-        for known in filter(None, found.values()):
-            earlier = parse_job_reference(known.job_reference)
-            tell_of_an_earlier_kind(earlier, primitive, config, logger)
-        missing = [index for index, key in enumerate(keys) if found[key] is None]
+        found: list[PubLocation | None] = [None] * len(keys)
+        if not refresh_requested():
+            found = [await locations.find(str(key), place) for place, key in enumerate(keys)]
+        for known in filter(None, found):
+            tell_of_an_earlier_kind(known.reference, primitive, config, logger)
+        missing = [place for place, location in enumerate(found) if location is None]
         logger.info(
             "%d of %d PUBs were run before; %s",
             len(keys) - len(missing),
@@ -121,12 +170,15 @@ async def locate_pubs(
             f"submitting {len(missing)}" if missing else "nothing to submit",
         )
         if missing:
-            reference = parse_job_reference(await submit([coerced[index] for index in missing]))
-            added = await locations.remember(
-                [keys[index] for index in missing], reference, cache.cache_expiration
-            )
-            found.update(zip((keys[index] for index in missing), added, strict=True))
-    return coerced, [location for key in keys if (location := found[key]) is not None]
+            new = [coerced[place] for place in missing]
+            namespace = copies_namespace(cache.cache_namespace, [keys[place] for place in missing])
+            prepared = await prepare(new, namespace)
+            names = [str(keys[place]) for place in missing]
+            await locations.expect(names, prepared.identity, prepared.request.tags)
+            reference = parse_job_reference(await submit(new, namespace))
+            for index, place in enumerate(missing):
+                found[place] = PubLocation(reference, index, is_own=True)
+    return coerced, [location for location in found if location is not None]
 
 
 class PubByPubJob(QCSCPrimitiveJob):
@@ -140,13 +192,15 @@ class PubByPubJob(QCSCPrimitiveJob):
     """
 
     def __init__(self, *, locations: Sequence[PubLocation], **arguments: Any) -> None:
-        references = [parse_job_reference(location.job_reference) for location in locations]
+        references = [location.reference for location in locations]
         newest = max(references, key=lambda reference: reference.submitted_at or "")
         super().__init__(job_reference=newest.to_dict(), **arguments)
         self._locations = list(locations)
+        # The newest first: it is the handle's own.
         self._references: dict[str, JobReference] = {
-            str(reference.job_id): reference for reference in references
+            str(reference.job_id): reference for reference in (newest, *references)
         }
+        self._own = {str(one.reference.job_id) for one in locations if one.is_own}
 
     async def output(self) -> dict[str, Any]:
         """Fetch all jobs that ran a PUB of this call, and put their results together.
@@ -154,13 +208,18 @@ class PubByPubJob(QCSCPrimitiveJob):
         Returns:
             As `QCSCPrimitiveJob.output`; the native result holds one entry for each PUB asked for,
             and ``metadata["job_ids"]``, there and in the result itself, names the job of each.
+            ``metadata["jobs"]`` has the facts of each job; what the jobs do not have in common
+            stands only there, and seconds that add up are added up.
 
         Raises:
             JobError: As `QCSCPrimitiveJob.output` does.
         """
+        from qcsc_prefect.integrations.qiskit.assembly import assemble
+
         if self._output is None:
             outputs = await asyncio.gather(*(self._fetch(job_id) for job_id in self._references))
-            self._output = self._assembled(dict(zip(self._references, outputs, strict=True)))
+            by_id = dict(zip(self._references, outputs, strict=True))
+            self._output = assemble(self._locations, by_id, await run_blocking(self._circuits))
         return self._output
 
     async def _fetch(self, job_id: str) -> dict[str, Any]:
@@ -174,7 +233,8 @@ class PubByPubJob(QCSCPrimitiveJob):
             cache_result=self._cache_result,
             retry_fetch=self._retry_fetch,
             max_wait=self._max_wait,
-            cancel_job_on_cancellation=self._cancel_job_on_cancellation,
+            # What an earlier call submitted may be what its flow is going to fetch.
+            cancel_job_on_cancellation=self._cancel_job_on_cancellation and job_id in self._own,
         )
         return await single.output()
 
@@ -185,7 +245,7 @@ class PubByPubJob(QCSCPrimitiveJob):
         known = {
             location.index: pub
             for location, pub in zip(self._locations, self._pubs, strict=True)
-            if location.job_reference["job_id"] == job_id
+            if location.reference.job_id == job_id
         }
         return [known[index] for index in range(len(known))] if max(known) < len(known) else None
 
@@ -195,21 +255,11 @@ class PubByPubJob(QCSCPrimitiveJob):
             return self._artifact_key
         return f"{self._artifact_key}-{job_id}"
 
-    def _assembled(self, outputs: Mapping[str, dict[str, Any]]) -> JobOutput:
-        from qiskit.primitives import PrimitiveResult
+    def _circuits(self) -> list[dict[str, object]]:
+        """What is known of the circuit of each PUB; also where its job ran others besides."""
+        from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
 
-        job_ids = [str(location.job_reference["job_id"]) for location in self._locations]
-        newest = outputs[str(self.job_id())]
-        pub_results = [
-            outputs[job_id]["result"][location.index]
-            for job_id, location in zip(job_ids, self._locations, strict=True)
-        ]
-        result = PrimitiveResult(
-            pub_results, metadata={**newest["result"].metadata, "job_ids": job_ids}
-        )
-        metadata = {**newest["metadata"], "job_ids": job_ids, "pubs": []}
-        for job_id, location in zip(job_ids, self._locations, strict=True):
-            pubs = outputs[job_id]["metadata"].get("pubs", [])
-            known = pubs[location.index] if location.index < len(pubs) else {}
-            metadata["pubs"].append({**known, "job_id": job_id})
-        return JobOutput({**newest, "result": result, "metadata": metadata})
+        if self._pubs is None:
+            return [{} for _ in self._locations]
+        described = describe_pubs(self._pubs, None, deadline=time.monotonic() + CIRCUITS_SECONDS)
+        return [msgspec.to_builtins(pub) for pub in described or []]

@@ -33,6 +33,7 @@ def run_synchronously(coroutine: Coroutine[Any, Any, R], *, instead: str) -> R:
         return asyncio.run(coroutine)
     coroutine.close()
     raise RuntimeError(
-        f"An event loop runs in this thread, and a synchronous call would block it. Write "
-        f"'await {instead}(...)' instead of '{instead}_sync(...)'."
+        f"Tried to call '{instead}_sync' where an event loop runs, which it would block. Write "
+        f"'await {instead}(...)' in an 'async def' or a notebook; call a function that stays a "
+        "plain 'def' through 'await asyncio.to_thread(function)'."
     )

@@ -1,0 +1,147 @@
+"""What a person reads whose options, PUBs or names are refused."""
+
+from __future__ import annotations
+
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.providers import BackendV2
+from qiskit.quantum_info import SparsePauliOp
+
+from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
+from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
+from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
+from qcsc_prefect.integrations.qiskit.pubs import (
+    a_job,
+    check_precision,
+    check_shots,
+    coerce_pubs,
+)
+from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
+
+needs_client_side = pytest.mark.skipif(
+    not has_client_side_primitives(), reason="the installed client has classic primitives only"
+)
+
+
+@pytest.fixture(scope="module")
+def backend() -> BackendV2:
+    return QiskitRuntimeConfig(channel="local", backend_name="fake_manila").get_backend()
+
+
+@pytest.mark.parametrize(
+    ("primitive", "options", "path", "advice"),
+    [
+        ("sampler", {"default_shot": 3}, "options.default_shot", "mean 'default_shots'?"),
+        ("sampler", {"shots": 3}, "options.shots", "mean 'default_shots'?"),
+        (
+            "sampler",
+            {"twirling": {"enable_gate": True}},
+            "options.twirling.enable_gate",
+            "mean 'enable_gates'?",
+        ),
+        (
+            "sampler",
+            {"enable_gates": True},
+            "options.enable_gates",
+            "mean options.twirling.enable_gates?",
+        ),
+        ("sampler", {"resilience_level": 1}, "options.resilience_level", "the estimator's"),
+        ("sampler", {"twirling": 3}, "options.twirling", "expected a mapping of options, not 3"),
+        (
+            "estimator",
+            {"dynamical_decoupling": {"sequence_type": "XY5"}},
+            "options.dynamical_decoupling.sequence_type",
+            "'XX', 'XpXm' or 'XY4'. It is 'XY5'",
+        ),
+        ("estimator", {"optimization_level": 1}, "options.optimization_level", "It has: default_"),
+    ],
+)
+def test_a_refused_option_is_named_with_what_was_meant(
+    backend: BackendV2, primitive: str, options: dict[str, object], path: str, advice: str
+):
+    implementations = ["classic", *(["client_side"] if has_client_side_primitives() else [])]
+    for implementation in implementations:
+        with pytest.raises(InputError) as refused:
+            create_primitive(primitive, backend, options, implementation)
+        assert refused.value.path == path
+        assert advice in str(refused.value)
+        assert str(refused.value).startswith(f"{path} refused")
+        assert "pydantic" not in str(refused.value)
+        assert "validation error" not in str(refused.value)
+
+
+@needs_client_side
+def test_an_option_of_the_other_implementation_is_named_with_how_to_choose_it(backend: BackendV2):
+    with pytest.raises(InputError, match=r"primitives='client_side'"):
+        create_primitive("sampler", backend, {"twirling": {"group": "pauli"}}, "classic")
+    with pytest.raises(InputError, match=r"primitives='classic'"):
+        create_primitive("estimator", backend, {"seed_estimator": 1}, "client_side")
+
+
+def plain(*, parameter: bool = False) -> QuantumCircuit:
+    circuit = QuantumCircuit(2)
+    circuit.rx(Parameter("a") if parameter else 0.1, 0)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("pub", "path", "words"),
+    [
+        ((plain(), "ZZ", "XX"), "pubs[0].parameter_values", "observable 'XX'"),
+        ((plain(), ("ZZ", "XX")), "pubs[0].observables", "are a list"),
+        ((plain(), "ZZZ"), "pubs[0].observables", "'ZZZ' is about 3 qubits, and the circuit has 2"),
+        ((plain(), SparsePauliOp("ZZZ")), "pubs[0].observables", "apply_layout(circuit.layout)"),
+        ((plain(), ["ZZ", "ZZZ"]), "pubs[0].observables", "'ZZZ' is about 3 qubits"),
+        ((plain(), "AB"), "pubs[0].observables", "'AB' is no observable"),
+        (plain(), "pubs[0]", "needs observables"),
+        ((plain(), "ZZ", [1.0]), "pubs[0].parameter_values", "the circuit has 0 parameters"),
+        ((plain(parameter=True), "ZZ", ["x"]), "pubs[0].parameter_values", "parameters (a)"),
+        (([plain()], "ZZ"), "pubs[0].circuit", "one circuit"),
+        (3, "pubs[0]", "got 3"),
+    ],
+)
+def test_a_refused_pub_is_named_with_the_part_that_is_wrong(pub: object, path: str, words: str):
+    with pytest.raises(InputError) as refused:
+        coerce_pubs([pub], "estimator")
+    assert refused.value.path == path
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("shots", [0, -1, 1.5, "3", True])
+def test_shots_that_are_none_are_refused_before_anything_is_sent(shots: object):
+    with pytest.raises(InputError, match=r"shots refused: expected a whole number above 0"):
+        check_shots(shots)
+
+
+@pytest.mark.parametrize("precision", [0, -0.1, float("nan"), float("inf"), "small"])
+def test_a_precision_that_is_none_is_refused_before_anything_is_sent(precision: object):
+    with pytest.raises(InputError, match=r"precision refused: expected a number above 0"):
+        check_precision(precision)
+
+
+def test_a_digest_names_bad_shots_once():
+    with pytest.raises(InputError) as refused:
+        build_qiskit_sampler_input_digest([plain()], shots=-1)
+    assert str(refused.value).count("shots") == 1
+
+
+def test_a_mistyped_local_backend_is_told_the_names_that_there_are():
+    config = QiskitRuntimeConfig(channel="local", backend_name="fake_manilla")
+    with pytest.raises(QiskitRuntimeConfigError) as refused:
+        config.get_backend()
+    message = str(refused.value)
+    assert "Did you mean 'fake_manila'?" in message
+    assert "aer_simulator" in message
+    assert "service" not in message
+
+
+def test_words_agree_in_number_and_article():
+    with pytest.raises(ConfigurationError, match="both were given"):
+        require_one_config("name", QiskitRuntimeConfig())
+    with pytest.raises(ConfigurationError, match="neither was given"):
+        require_one_config(None, None)
+    assert a_job("estimator") == "an estimator job"
+    assert a_job("sampler") == "a sampler job"
