@@ -23,7 +23,6 @@ from prefect.transactions import CommitMode, transaction
 
 from qcsc_prefect.core import (
     COMMON_RULES,
-    REFERENCE_SCHEMA_VERSION,
     JobReference,
     RetryAnswer,
     advise_retry,
@@ -108,23 +107,24 @@ ACME_RULES = COMMON_RULES.extended(
 
 def is_worth_a_retry(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
     """Tell Prefect whether fetching again may help."""
-    error = state.data
-    if not isinstance(error, BaseException):
-        return False
-    return advise_retry(error, ACME_RULES).answer is RetryAnswer.RETRY
+    return advise_retry(state.data, ACME_RULES).answer is RetryAnswer.RETRY
 
 
-@task(cache_policy=CacheKeyFnPolicy(cache_key_fn=anneal_cache_key))
+@task(
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=anneal_cache_key),
+    # Keeps the reference as JSON. Prefect's own choice is pickle, which runs what it reads.
+    result_serializer="json",
+)
 def submit_anneal(couplings: Couplings, account: Path) -> dict[str, Any]:
     """Submit a job and return its reference. It has no timeout and no retries."""
-    reference = JobReference(
-        schema_version=REFERENCE_SCHEMA_VERSION,
-        job_id=AcmeClient(account).submit(couplings),
+    # Made before the job is paid for: what a reference cannot hold is refused now.
+    draft = JobReference(
         primitive="anneal",
         backend_name="acme-1",
         input_digest=anneal_digest(couplings),
+        vendor={"couplings": len(couplings)},
     )
-    return reference.to_dict()
+    return draft.of_job(AcmeClient(account).submit(couplings)).to_dict()
 
 
 @task(retries=3, retry_delay_seconds=[0.1, 60, 300], retry_condition_fn=is_worth_a_retry)

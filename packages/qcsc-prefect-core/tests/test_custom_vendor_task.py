@@ -106,3 +106,12 @@ def test_an_input_without_an_identity_is_refused_with_its_path(vendor: ModuleTyp
     with pytest.raises(UnsupportedTypeError) as refused:
         vendor.anneal_digest({"a b": object()})
     assert refused.value.path == "couplings['a b']"
+
+
+def test_the_reference_is_kept_as_json(vendor: ModuleType, prefect_home: Path, tmp_path: Path):
+    job_id = vendor.anneal(COUPLINGS, tmp_path / "acme")["job_id"]
+    records = [json.loads(file.read_bytes()) for file in (prefect_home / "storage").iterdir()]
+    [kept] = [record for record in records if job_id in record["result"]]
+    assert kept["metadata"]["serializer"]["type"] == "json"
+    reference = json.loads(kept["result"])
+    assert (reference["job_id"], reference["vendor"]) == (job_id, {"couplings": 3})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import string
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcsc_prefect.core.errors import FormatVersionError, RecordError
+from qcsc_prefect.core.errors import FormatVersionError, InputError, RecordError
 from qcsc_prefect.core.metadata import METADATA_SCHEMA_VERSION, JobMetadata, PubMetadata
 
 #: A record of schema version 1 as it lies in storage. It is never changed.
@@ -28,7 +29,8 @@ STORED_IN_VERSION_1 = """{
      "started": "2026-01-05T10:01:10Z",
      "completed": "2026-01-05T10:01:20Z", "execution_seconds": 9.5, "job_id": "d1c1"},
     {}
-  ]
+  ],
+  "vendor": {"annealing_time": 20.5, "chains": [[0, 4], [1, 5]]}
 }"""
 
 
@@ -62,6 +64,8 @@ def test_a_later_version_is_refused_with_its_number():
         ({}, "primitive"),
         ({"primitive": "sampler", "shots": "many"}, r"\$\.shots"),
         ({"primitive": "sampler", "pubs": [{}, {"shape": [1, "x"]}]}, r"pubs\[1\]|pubs\[\.\.\.\]"),
+        ({"primitive": "sampler", "pubs": [{}, 7]}, r"\$\.pubs\[1\]"),
+        ({"primitive": "sampler", "pubs": [{"depth": "x"}]}, r"\$\.pubs\[0\]\.depth"),
         ({"primitive": "sampler", "versions": {"qiskit": 2}}, r"versions"),
     ],
 )
@@ -76,13 +80,63 @@ def test_fields_of_a_release_between_are_left_out():
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(string.printable), inner),
     max_leaves=10,
 )
 
 
-@given(options=st.dictionaries(st.text(), plain), seconds=st.floats(min_value=0))
+@given(options=st.dictionaries(st.text(), plain), seconds=st.floats(0, allow_infinity=False))
 def test_any_plain_options_come_back_equal(options, seconds):
     record = JobMetadata(primitive="estimator", options=options, work_seconds=seconds)
     assert JobMetadata.from_builtins(record.to_builtins()) == record
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"shots": 1.5}, "shots"),
+        ({"shots": True}, "shots"),
+        ({"tags": ["a", 7]}, "tags[1]"),
+        ({"tags": "ab"}, "tags"),
+        ({"qpu_seconds": float("inf")}, "qpu_seconds"),
+        ({"options": {"a": [1, {2}]}}, "options.a[1]"),
+        ({"vendor": {"a": float("nan")}}, "vendor.a"),
+        ({"vendor": {1: 2}}, "vendor"),
+        ({"vendor": [1]}, "vendor"),
+        ({"pubs": [7]}, "pubs[0]"),
+    ],
+)
+def test_a_wrong_field_is_refused_when_a_record_is_made(fields, path):
+    with pytest.raises(InputError) as caught:
+        JobMetadata(primitive="sampler", **fields)
+    assert caught.value.path == path
+    assert repr(path) in str(caught.value)
+
+
+def test_values_of_numpy_are_kept_plain():
+    record = JobMetadata(
+        primitive=np.str_("sampler"),
+        shots=np.int64(3),
+        precision=np.float64(0.5),
+        options={"a": np.float32(0.5), "b": np.arange(2), "c": np.bool_(True), "d": np.array(1)},
+        pubs=[PubMetadata(shape=(np.int64(2),), precision=np.float64(0.25))],
+    )
+    assert json.loads(json.dumps(record.to_builtins())) == {
+        "primitive": "sampler",
+        "schema_version": 1,
+        "shots": 3,
+        "precision": 0.5,
+        "options": {"a": 0.5, "b": [0, 1], "c": True, "d": 1},
+        "pubs": [{"shape": [2], "precision": 0.25}],
+    }
+
+
+def test_none_means_not_known():
+    record = JobMetadata(primitive="sampler", tags=None, vendor=None)
+    assert record.to_builtins() == {"primitive": "sampler", "schema_version": 1}
+    assert JobMetadata.from_builtins({**record.to_builtins(), "tags": None}) == record

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qcsc_prefect.core.errors import JobReferenceError
@@ -33,6 +34,7 @@ def test_a_reference_survives_json():
         shots=100,
         options={"default_shots": 100, "environment": {"job_tags": ["a"]}},
         tags=["a"],
+        vendor={"anneal": {"reads": 10, "pauses": [0.5, None]}},
         schema_version=REFERENCE_SCHEMA_VERSION,
     )
     assert parse_job_reference(json.loads(json.dumps(reference.to_dict()))) == reference
@@ -52,6 +54,12 @@ def test_a_reference_survives_json():
         ({"job_id": "j", "options": {"a": {"b": [1, {2}]}}}, "options.a.b[1]"),
         ({"job_id": "j", "options": {"a": {1: 2}}}, "options.a"),
         ({"job_id": "j", "tags": ["a", 1]}, "tags[1]"),
+        ({"job_id": "j", "tags": "ab"}, "tags"),
+        ({"job_id": "j", "shots": True}, "shots"),
+        ({"job_id": "j", "precision": float("nan")}, "precision"),
+        ({"job_id": "j", "shots": np.float64(3.0)}, "shots"),
+        ({"job_id": "j", "options": {"a": [np.complex128(1j)]}}, "options.a[0]"),
+        ({"job_id": "j", "vendor": {"a": {"b": object()}}}, "vendor.a.b"),
         ({"job_id": "j", "schema_version": REFERENCE_SCHEMA_VERSION + 1}, "schema_version"),
         ({"job_id": "j", "schema_version": "1"}, "schema_version"),
     ],
@@ -61,6 +69,10 @@ def test_a_wrong_reference_names_the_field(reference, path):
         parse_job_reference(reference)
     assert caught.value.path == path
     assert repr(path) in str(caught.value)
+    if path != "job_id" or reference.get("job_id"):
+        with pytest.raises(JobReferenceError) as made:
+            JobReference(**reference)
+        assert str(made.value) == str(caught.value)
     restored = pickle.loads(pickle.dumps(caught.value))
     assert (restored.path, str(restored)) == (path, str(caught.value))
 
@@ -73,3 +85,38 @@ def test_a_reference_without_a_job_is_read_where_none_is_needed():
 def test_what_is_no_mapping_is_refused(reference):
     with pytest.raises(JobReferenceError, match=type(reference).__name__):
         parse_job_reference(reference)
+
+
+def test_values_of_numpy_are_kept_plain():
+    reference = JobReference(
+        job_id=np.str_("j"),
+        shots=np.int64(3),
+        precision=np.float64(0.5),
+        tags=("a", np.str_("b")),
+        vendor={"sweep": np.linspace(0, 1, 3), "greedy": np.bool_(False)},
+    )
+    plain = reference.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert {type(plain[name]) for name in ("job_id", "shots", "precision")} == {str, int, float}
+    assert plain["tags"] == ["a", "b"]
+    assert plain["vendor"] == {"sweep": [0.0, 0.5, 1.0], "greedy": False}
+
+
+def test_a_circle_is_refused():
+    circle: dict[str, object] = {}
+    circle["again"] = circle
+    with pytest.raises(JobReferenceError, match="levels deep"):
+        JobReference(options=circle)
+
+
+def test_a_paid_job_always_gets_its_reference(caplog):
+    draft = JobReference(primitive="anneal", shots=3, backend_name="acme-1")
+    reference = draft.of_job(
+        7, session_id=np.str_("s"), submitted_at=3.5, backend_name=None, vendor={"a": object()}
+    )
+    assert reference == JobReference(
+        job_id="7", primitive="anneal", shots=3, backend_name="acme-1", session_id="s"
+    )
+    assert "job 7" in caplog.text
+    assert "'submitted_at'" in caplog.text
+    assert "'vendor.a'" in caplog.text

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from qcsc_prefect.core.cache_keys import build_result_cache_key, build_submit_cache_key
 from qcsc_prefect.core.errors import (
+    ConfigurationError,
     JobFailedError,
     JobNotFoundError,
     ResultUnavailableError,
@@ -376,6 +377,94 @@ def test_what_holds_no_error_is_unknown(data: object) -> None:
 
 def test_a_record_of_an_error_is_read() -> None:
     assert advise_retry(Record(TimeoutError())).answer is RETRY
+
+
+def nested(levels: int) -> BaseException:
+    error: BaseException = ConnectionResetError()
+    for _ in range(levels):
+        error = ExceptionGroup("g", [error])
+    return error
+
+
+class ClosedHeaders:
+    def get(self, key: str) -> object:
+        raise RuntimeError("closed")
+
+
+class PatientError(Exception):
+    status = 503
+    retry_after = 10**400
+
+
+def unhashable_errno() -> OSError:
+    error = OSError("odd")
+    error.errno = []
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (PatientError(), RETRY),
+        (unhashable_errno(), UNKNOWN),
+        (AnsweredError(Answer(503, ClosedHeaders())), RETRY),
+        (
+            AnsweredError(Answer(503, {"Retry-After": "Mon, 1 Jan 2024 00:00:00 +" + "9" * 20})),
+            RETRY,
+        ),
+        (nested(5_000), UNKNOWN),
+    ],
+)
+def test_what_cannot_be_read_is_no_fact(error: BaseException, answer: RetryAnswer) -> None:
+    advice = advise_retry(error)
+    assert (advice.answer, advice.retry_after) == (answer, None)
+
+
+def test_a_reader_that_fails_states_no_fact(caplog: pytest.LogCaptureFixture) -> None:
+    def read(error: BaseException) -> ErrorFacts:
+        return ErrorFacts(service_code=error.reply["code"])  # type: ignore[attr-defined]
+
+    rules = COMMON_RULES.extended(readers={error_type_names(StatusError("", 503))[0]: read})
+    assert advise_retry(StatusError("", 503), rules).because == "HTTP status 503"
+    assert "StatusError failed: AttributeError" in caplog.text
+    lost = SubmissionUncertainError("lost")
+    rules = COMMON_RULES.extended(readers={error_type_names(lost)[0]: read})
+    assert advise_retry(lost, rules).answer is LOOK_FIRST
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("TimeoutError", "builtins.TimeoutError"),
+        ("AcmeError", "module.AcmeError"),
+        ("acme errors.Lost", "module.Name"),
+        ("acme..Lost", "module.Name"),
+        (TimeoutError, "as text"),
+        ("builtins.TimeoutEror", "no such name"),
+        ("json.JSONDecodeError", "json.decoder.JSONDecodeError"),
+        ("builtins.IOError", "builtins.OSError"),
+        ("json.dumps", "no exception type"),
+        ("builtins.dict", "no exception type"),
+    ],
+)
+@pytest.mark.parametrize("table", ["types", "last_resort_types", "readers"])
+def test_a_rule_that_never_matches_is_refused(table: str, name: object, hint: str) -> None:
+    value = read_error_facts if table == "readers" else RETRY
+    with pytest.raises(ConfigurationError, match=hint) as refused:
+        COMMON_RULES.extended(**{table: {name: value}})
+    assert f"{table}[{name!r}]" in str(refused.value)
+
+
+@pytest.mark.parametrize("table", ["types", "last_resort_types", "statuses", "service_codes"])
+def test_what_is_no_answer_is_refused(table: str) -> None:
+    key = 404 if table == "statuses" else "acme.Lost"
+    with pytest.raises(ConfigurationError, match="a member of RetryAnswer"):
+        COMMON_RULES.extended(**{table: {key: True}})
+
+
+def test_a_name_that_cannot_be_looked_up_is_taken() -> None:
+    for name in ("acme.errors.Lost", "httpx.AddedLater", error_type_names(nested(1))[0]):
+        assert COMMON_RULES.extended(types={name: RETRY}).types[name] is RETRY
 
 
 def test_errors_of_httpx_and_of_json() -> None:

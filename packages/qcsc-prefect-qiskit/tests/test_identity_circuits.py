@@ -643,9 +643,12 @@ def test_ordinary_transpiled_circuits_have_a_digest(build: Callable[[], QuantumC
 
 
 def test_expressions_of_any_size() -> None:
+    # What Qiskit itself takes apart, which QPY needs as well: older versions crash above this.
+    operations = 10_000 if qiskit.__version__ >= "2.6" else 4_000
+
     def build(last: float) -> QuantumCircuit:
         angle = total = Parameter("a")
-        for index in range(10_000):
+        for index in range(operations):
             total = total + index
         circuit = QuantumCircuit(1)
         circuit.rz(total + last * angle, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from qiskit import QuantumCircuit
 
-from qcsc_prefect.core.errors import SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import JobReferenceError, SubmissionError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
@@ -24,7 +24,7 @@ from qcsc_prefect.integrations.qiskit.runtime.client_threads import CALLS_AT_ONC
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
+from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity, SubmissionMemory
 from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
@@ -66,6 +66,24 @@ async def submit_once(
     return await Submitter(service, logger).submit_once(
         request(), identity, SubmissionLedger.current(logger), refresh=refresh
     )
+
+
+async def test_what_a_reference_cannot_hold_is_refused_before_it_is_paid_for(
+    prefect_home: Path, emulated, found
+):
+    service = RuntimeJobService(found)
+    wrong = Submitter(service, run_logger(), runtime_block_name=7)
+    ledger = SubmissionLedger.current(run_logger())
+    identity = SubmissionIdentity("a-submit-key", TAG, "digest", None, 0.2)
+    for submission in (
+        wrong.submit(request(), input_digest="digest"),
+        wrong.submit_once(request(), identity, ledger, refresh=False),
+    ):
+        with pytest.raises(JobReferenceError) as refused:
+            await submission
+        assert refused.value.path == "runtime_block_name"
+    assert emulated.count("submit") == 0
+    assert await SubmissionMemory(identity, ledger, run_logger()).outstanding_intent() is None
 
 
 async def warm(service: RuntimeJobService) -> None:

@@ -320,6 +320,28 @@ def test_execution_spans_become_times_of_the_pubs():
     assert third.execution_seconds is UNSET
 
 
+def test_a_fact_that_a_record_refuses_is_left_out(ghz, caplog):
+    pub_result = PubResult(
+        DataBin(shape=()), metadata={"shots": np.int64(7), "target_precision": float("nan")}
+    )
+    record = collect_job_metadata(
+        primitive="sampler",
+        job_id="d1c0",
+        session_id=3,
+        shots=np.int64(50),
+        precision=float("inf"),
+        pubs=[ghz],
+        result=PrimitiveResult([pub_result]),
+    )
+    known = record.to_builtins()
+    assert known.keys() & {"session_id", "precision"} == set()
+    assert (known["job_id"], known["shots"]) == ("d1c0", 50)
+    assert (known["pubs"][0]["shots"], known["pubs"][0]["circuit_name"]) == (7, "ghz")
+    assert "precision" not in known["pubs"][0]
+    for left_out in ("d1c0: Job metadata refused at 'session_id'", "PUB 0: PUB metadata refused"):
+        assert left_out in caplog.text
+
+
 def test_options_become_plain_values():
     options = {
         "default_shots": np.int64(1024),

@@ -172,9 +172,7 @@ def retry_after_seconds(headers: object, *, now: datetime | None = None) -> floa
         >>> retry_after_seconds({"Retry-After": "120"})
         120.0
     """
-    if not isinstance(headers, Headers | Mapping):
-        return None
-    value = headers.get("Retry-After")
+    value = _header(headers, "Retry-After")
     if not isinstance(value, str):
         return None
     if _SECONDS.fullmatch(value.strip()):
@@ -182,7 +180,7 @@ def retry_after_seconds(headers: object, *, now: datetime | None = None) -> floa
     until = _http_date(value)
     if until is None:
         return None
-    since = _http_date(headers.get("Date")) or now or datetime.now(UTC)
+    since = _http_date(_header(headers, "Date")) or now or datetime.now(UTC)
     return max(0.0, (until - since).total_seconds())
 
 
@@ -191,6 +189,13 @@ def read_attribute(owner: object, name: str) -> object:
     try:
         return getattr(owner, name, None)
     except Exception:  # noqa: BLE001 - a foreign property may raise anything; it states no fact then
+        return None
+
+
+def _header(headers: object, name: str) -> object:
+    try:
+        return headers.get(name) if isinstance(headers, Headers | Mapping) else None
+    except Exception:  # noqa: BLE001 - foreign headers may raise anything; they state no fact then
         return None
 
 
@@ -210,7 +215,7 @@ def _first_status(*owners: object) -> int | None:
 def _first_retry_after(error: BaseException, response: object) -> float | None:
     stated = read_attribute(error, "retry_after")
     if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return _usable_seconds(float(stated))
+        return _usable_seconds(stated)
     for owner in (error, response):
         seconds = retry_after_seconds(read_attribute(owner, "headers"))
         if seconds is not None:
@@ -218,7 +223,11 @@ def _first_retry_after(error: BaseException, response: object) -> float | None:
     return None
 
 
-def _usable_seconds(seconds: float) -> float | None:
+def _usable_seconds(stated: float) -> float | None:
+    try:
+        seconds = float(stated)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
@@ -229,7 +238,7 @@ def _http_date(value: object) -> datetime | None:
 
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a zone of many days
         return None
     # RFC 9110, section 5.6.7: the two older forms name no zone, and mean UTC.
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -124,7 +124,7 @@ class JobError(QCSCPrefectError, RuntimeError):
         retryable: bool | None = None,
         retry_after: float | None = None,
         status: int | None = None,
-        service_code: int | None = None,
+        service_code: int | str | None = None,
     ) -> None:
         super().__init__(message)
         self.job_id = job_id

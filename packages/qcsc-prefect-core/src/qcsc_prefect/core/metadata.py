@@ -2,7 +2,8 @@
 
 :class:`JobMetadata` is a plain record: what ran, where, when, for how long and what it cost.
 It knows no vendor. Only `primitive` is always there; every other fact may be absent, and an
-absent fact is absent from the stored form as well, never a zero or an empty string.
+absent fact is absent from the stored form as well, never a zero or an empty string. None means
+"not known", so it is absent too. Fields are checked when a record is made.
 
 The stored form (:meth:`JobMetadata.to_builtins`) is made of dicts, lists, strings, numbers,
 booleans and None, so JSON, YAML and msgpack can hold it. It carries an integer
@@ -15,17 +16,18 @@ Times are strings in ISO 8601, in UTC, with a final ``Z``. Durations are seconds
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from qcsc_prefect.core.errors import FormatVersionError, RecordError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from qcsc_prefect.core.checked_fields import check_fields
+from qcsc_prefect.core.errors import FormatVersionError, InputError, RecordError
 
 __all__ = ["METADATA_SCHEMA_VERSION", "JobMetadata", "PlainValue", "PubMetadata"]
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
 
 #: The schema version that this release writes, and the latest that it reads.
 METADATA_SCHEMA_VERSION = 1
@@ -69,9 +71,16 @@ class PubMetadata(msgspec.Struct, frozen=True, kw_only=True):
     execution_seconds: float | UnsetType = UNSET
     job_id: str | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        check_fields(self, InputError, "PUB metadata")
+
 
 class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one finished job.
+
+    Its fields are checked when it is made: a wrong one is an
+    :class:`~qcsc_prefect.core.errors.InputError` whose ``path`` names it. Numbers, texts and arrays
+    of numpy are made plain.
 
     Attributes:
         schema_version: Version of this schema, see :data:`METADATA_SCHEMA_VERSION`.
@@ -98,6 +107,7 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
         options: The options that the job was run with, as far as they are known.
         versions: Versions of the software that took part, by distribution name.
         pubs: One record for each PUB, in the job's order.
+        vendor: What is this vendor's own and has no field here, as values that JSON can hold.
 
     Example:
         >>> record = JobMetadata(primitive="sampler", resource="ring_of_ions_1", shots=1000)
@@ -129,6 +139,10 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] | UnsetType = UNSET  # PlainValue; msgspec knows no recursive alias
     versions: dict[str, str] | UnsetType = UNSET
     pubs: list[PubMetadata] | UnsetType = UNSET
+    vendor: dict[str, Any] | UnsetType = UNSET  # PlainValue
+
+    def __post_init__(self) -> None:
+        check_fields(self, InputError, "Job metadata")
 
     def to_builtins(self) -> dict[str, PlainValue]:
         """Return the record as nested dicts and lists, without the facts that are not known.
@@ -158,7 +172,28 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
                 f"job metadata has schema version {version}, this release reads up to "
                 f"{METADATA_SCHEMA_VERSION}; upgrade qcsc-prefect-core to read it"
             )
-        try:
-            return msgspec.convert(stored, cls)
-        except msgspec.ValidationError as error:
-            raise RecordError(f"job metadata cannot be read: {error}") from error
+        fields = dict(stored)
+        if isinstance(pubs := stored.get("pubs"), list):
+            fields["pubs"] = [
+                _read(PubMetadata, pub, f"pubs[{index}]") for index, pub in enumerate(pubs)
+            ]
+        return _read(cls, fields, "")
+
+
+def _read(record_type: type[_Record], stored: object, where: str) -> _Record:
+    prefix = f"{where}." if where else ""
+    if not isinstance(stored, Mapping):
+        raise RecordError(
+            f"job metadata cannot be read at `$.{where}`: expected a mapping, "
+            f"got {type(stored).__name__}"
+        )
+    for field in msgspec.structs.fields(record_type):
+        if field.required and field.name not in stored:
+            raise RecordError(f"job metadata cannot be read at `$.{prefix}{field.name}`: missing")
+    known = {name: stored[name] for name in record_type.__struct_fields__ if name in stored}
+    try:
+        return record_type(**known)
+    except InputError as error:
+        raise RecordError(
+            f"job metadata cannot be read at `$.{prefix}{error.path}`: {error}"
+        ) from error

@@ -3,7 +3,7 @@
 A job reference travels as a plain dict that JSON can hold: from one task to another, through
 Prefect's result storage, to another process or another machine. `JobReference` is its schema. It
 is checked where a reference comes in, so that a wrong one is refused with the name of the bad
-field and not hours later.
+field and not hours later; and where one is made, so that a wrong one is never kept.
 
 Schema evolution follows msgspec's rules: a new field has a default, a field never changes its
 type, and `schema_version` grows only where an older reader would misunderstand. References
@@ -12,14 +12,18 @@ without a version are version 0: the same fields, any of which but ``job_id`` ma
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
+from qcsc_prefect.core.checked_fields import check_fields, plain_field
 from qcsc_prefect.core.errors import JobReferenceError
 
 __all__ = ["REFERENCE_SCHEMA_VERSION", "JSONValue", "JobReference", "parse_job_reference"]
+
+_log = logging.getLogger(__name__)
 
 #: The version that `JobReference.to_dict` writes.
 REFERENCE_SCHEMA_VERSION = 1
@@ -30,6 +34,15 @@ JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, J
 
 class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=False):
     """A submitted job: which service knows it under which id, and what was asked of it.
+
+    Its fields are checked when it is made: a wrong one is a `JobReferenceError` whose ``path``
+    names it. Numbers, texts and arrays of numpy are made plain. None means "not known".
+
+    So make it without its ``job_id`` before the job is submitted, and complete it afterwards by
+    `of_job`, which does not fail::
+
+        draft = JobReference(primitive="anneal", shots=shots)
+        reference = draft.of_job(client.submit(...))
 
     Attributes:
         job_id: The id under which the service knows the job; None only in a reference that
@@ -49,6 +62,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         session_id: The session or batch that the job belongs to.
         instance: The part of the service's account that the job belongs to, in the service's own
             naming; only through it can the job be seen. None where there is no such thing.
+        vendor: What is this vendor's own and has no field here, as values that JSON can hold.
         schema_version: Version of this schema; 0 for a reference that was read without one.
     """
 
@@ -65,8 +79,74 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     submitted_at: str | None = None
     session_id: str | None = None
     instance: str | None = None
+    vendor: dict[str, object] | None = None
     content_digest: str | None = None
     schema_version: int = REFERENCE_SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        # First of all: in a later version the fields need not mean what they mean here.
+        if isinstance(self.schema_version, int) and self.schema_version > REFERENCE_SCHEMA_VERSION:
+            raise JobReferenceError(
+                "Job reference refused at 'schema_version': it was written in version "
+                f"{self.schema_version}, this release reads up to {REFERENCE_SCHEMA_VERSION}. "
+                "Upgrade qcsc-prefect-core.",
+                path="schema_version",
+            )
+        check_fields(self, JobReferenceError, "Job reference")
+
+    def of_job(
+        self,
+        job_id: str,
+        *,
+        program_type: str | None = None,
+        backend_name: str | None = None,
+        submitted_at: str | None = None,
+        session_id: str | None = None,
+        instance: str | None = None,
+        vendor: Mapping[str, object] | None = None,
+    ) -> JobReference:
+        """Return the reference of the job that was made of this draft.
+
+        The job is paid for, so this does not fail: what the service says of it and a reference
+        cannot hold is left out, with a line in the log.
+
+        Args:
+            job_id: The id that the service gave it.
+            program_type: What the service calls the program; None keeps what the draft says. So
+                for all that follow.
+            backend_name: The backend that took it.
+            submitted_at: When, ISO 8601 in UTC.
+            session_id: The session or batch that it belongs to.
+            instance: The part of the account that it belongs to.
+            vendor: What is this vendor's own.
+
+        Returns:
+            A new reference.
+
+        Example:
+            >>> draft = JobReference(primitive="anneal", backend_name="acme-1")
+            >>> draft.of_job("a-7", session_id="s-1").session_id
+            's-1'
+        """
+        said = {
+            "program_type": program_type,
+            "backend_name": backend_name,
+            "submitted_at": submitted_at,
+            "session_id": session_id,
+            "instance": instance,
+            "vendor": vendor,
+        }
+        known: dict[str, object] = {"job_id": str(job_id)}
+        for name, value in said.items():
+            if value is None:
+                continue
+            try:
+                known[name] = plain_field(
+                    JobReference, name, value, JobReferenceError, "Job reference"
+                )
+            except JobReferenceError as error:
+                _log.warning("job %s: left out of what its service said: %s", job_id, error)
+        return msgspec.structs.replace(self, **known)
 
     def to_dict(self) -> dict[str, JSONValue]:
         """Return the reference as a plain dict that JSON can hold.
@@ -107,34 +187,21 @@ def parse_job_reference(
         Traceback (most recent call last):
         ...
         qcsc_prefect.core.errors.JobReferenceError: Job reference refused at 'job_id': \
-Expected `str`, got `int`. ...
+Expected `str`, got `int`.
     """
     if isinstance(reference, JobReference):
-        reference = reference.to_dict()
-    if not isinstance(reference, Mapping):
+        parsed = reference
+    elif isinstance(reference, Mapping):
+        known: dict[str, Any] = {
+            name: reference[name] for name in JobReference.__struct_fields__ if name in reference
+        }
+        # A reference without a version is of the form that had none yet.
+        parsed = JobReference(**{"schema_version": 0, **known})
+    else:
         raise JobReferenceError(
             f"Job reference refused: expected a mapping, got {type(reference).__name__}. "
             "Hand over what a submit task returned."
         )
-    version = reference.get("schema_version", 0)
-    if isinstance(version, int) and version > REFERENCE_SCHEMA_VERSION:
-        raise JobReferenceError(
-            f"Job reference refused at 'schema_version': it was written in version {version}, this "
-            f"release reads up to {REFERENCE_SCHEMA_VERSION}. Upgrade qcsc-prefect-core.",
-            path="schema_version",
-        )
-    _refuse_what_json_cannot_hold(reference.get("options"), "options")
-    try:
-        # A reference without a version is of the form that had none yet.
-        parsed = msgspec.convert({"schema_version": 0, **reference}, JobReference)
-    except msgspec.ValidationError as error:
-        # The form of the message, ``... - at `$.field```, is part of msgspec's documentation.
-        reason, _, location = str(error).partition(" - at `$.")
-        path = location.rstrip("`")
-        raise JobReferenceError(
-            f"Job reference refused at {path!r}: {reason}. Hand over what a submit task returned.",
-            path=path,
-        ) from error
     if require_job_id and not parsed.job_id:
         raise JobReferenceError(
             "Job reference refused at 'job_id': it names no job. "
@@ -142,21 +209,3 @@ Expected `str`, got `int`. ...
             path="job_id",
         )
     return parsed
-
-
-def _refuse_what_json_cannot_hold(value: object, path: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise JobReferenceError(
-                    f"Job reference refused at {path!r}: the key {key!r} is no string.", path=path
-                )
-            _refuse_what_json_cannot_hold(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _refuse_what_json_cannot_hold(item, f"{path}[{index}]")
-    elif value is not None and type(value) not in (bool, int, float, str):
-        raise JobReferenceError(
-            f"Job reference refused at {path!r}: JSON cannot hold a {type(value).__name__}.",
-            path=path,
-        )

@@ -16,10 +16,12 @@ A package for one vendor's client adds what it knows of that client to :data:`CO
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import TypeGuard
 
 from qcsc_prefect.core.error_facts import (
     ErrorFacts,
@@ -30,6 +32,7 @@ from qcsc_prefect.core.error_facts import (
     retry_after_seconds,
 )
 from qcsc_prefect.core.errors import SubmissionUncertainError
+from qcsc_prefect.core.retry_names import check_answers, check_type_names
 
 __all__ = [
     "COMMON_RULES",
@@ -44,6 +47,8 @@ __all__ = [
     "read_error_facts",
     "retry_after_seconds",
 ]
+
+_log = logging.getLogger(__name__)
 
 #: Reads, from an error of a known type, facts that stand in no usual attribute.
 FactReader = Callable[[BaseException], ErrorFacts]
@@ -133,11 +138,30 @@ class RetryRules:
         Returns:
             New rules; these ones stay as they are.
 
+        Raises:
+            ConfigurationError: If a value is no answer, or a name can never match: it is no
+                ``module.qualified_name``, or stands for something else than an exception type, or
+                for a type that calls itself otherwise. A name whose module is not imported yet is
+                taken on trust.
+
         Example:
             >>> rules = COMMON_RULES.extended(statuses={418: RetryAnswer.RETRY})
             >>> rules.statuses[418]
             <RetryAnswer.RETRY: 'retry'>
         """
+        for where, added in (
+            ("types", types),
+            ("last_resort_types", last_resort_types),
+            ("statuses", statuses),
+            ("service_codes", service_codes),
+        ):
+            check_answers(added or {}, RetryAnswer, where)
+        for where, names in (
+            ("types", types),
+            ("last_resort_types", last_resort_types),
+            ("readers", readers),
+        ):
+            check_type_names(names or {}, where)
         return RetryRules(
             types=MappingProxyType({**self.types, **(types or {})}),
             last_resort_types=MappingProxyType(
@@ -162,7 +186,10 @@ class RetryRules:
         facts = read_error_facts(error)
         for name in error_type_names(error):
             if reader := self.readers.get(name):
-                facts = facts.completed_by(reader(error))
+                try:
+                    facts = facts.completed_by(reader(error))
+                except Exception as failure:  # noqa: BLE001 - an error that cannot be read still needs an answer
+                    _log.warning("the reader of %s failed: %s", name, type(failure).__name__)
         return facts
 
 
@@ -235,6 +262,8 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
     to its status; the status; the ``errno``. The first that decides ends the search. For a
     group of errors all members must be worth a retry, and one that is not is enough to refuse.
 
+    It never raises, whatever it is handed: what cannot be read is no fact.
+
     Before all this: where a `SubmissionUncertainError` stands anywhere, behind the error or in a
     group, the answer is ``LOOK_FIRST``, whatever else it and the others say.
 
@@ -255,14 +284,25 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
         <RetryAnswer.UNKNOWN: 'unknown'>
     """
     # Prefect's record of a result holds it under this name; core does not know Prefect.
-    held = error if isinstance(error, BaseException) else read_attribute(error, "result")
-    if not isinstance(held, BaseException):
+    held = error if _is_error(error) else read_attribute(error, "result")
+    if not _is_error(held):
         return RetryAdvice(RetryAnswer.UNKNOWN, f"no error in a {type(error).__name__}")
     for uncertain in _with_members(held):
         if isinstance(uncertain, SubmissionUncertainError):
             because = f"{_name(uncertain)}: look for the job before sending it again"
             return _advice(RetryAnswer.LOOK_FIRST, because, [rules.facts(uncertain)], uncertain)
-    return _advise(held, rules, frozenset())
+    try:
+        return _advise(held, rules, frozenset())
+    except Exception as failure:  # noqa: BLE001 - whoever asks has an error at hand, and needs an answer
+        # Groups nested past the recursion limit, or an attribute that fails when it is compared.
+        name = type(failure).__name__
+        _log.warning("no advice on a %s: reading it failed (%s)", type(held).__name__, name)
+        return RetryAdvice(RetryAnswer.UNKNOWN, f"the error could not be read ({name})")
+
+
+def _is_error(held: object) -> TypeGuard[BaseException]:
+    # Not isinstance: that asks the object itself for its class, where it defines one.
+    return issubclass(type(held), BaseException)
 
 
 def _with_members(error: BaseException) -> Iterator[BaseException]:
@@ -328,8 +368,8 @@ def _decide(
         answer = _rule_for_status(own.status, rules)
         if answer is not RetryAnswer.UNKNOWN:
             return answer, f"HTTP status {own.status}"
-    number = link.errno if isinstance(link, OSError) else None
-    if number is not None and number in rules.errnos:
+    number = read_attribute(link, "errno") if isinstance(link, OSError) else None
+    if isinstance(number, int) and number in rules.errnos:
         return rules.errnos[number], errno.errorcode[number]
     return RetryAnswer.UNKNOWN, ""
 

@@ -69,7 +69,7 @@ def translate_qiskit_error(
     backend_name: str | None,
     doing: str,
     recently_submitted: bool = False,
-    service_code: int | None = None,
+    service_code: int | str | None = None,
     job_is_done: bool = False,
     secrets: Iterable[str] = (),
 ) -> JobError:
@@ -123,7 +123,7 @@ def translate_qiskit_error(
         retryable=_retryable(advice),
         retry_after=advice.retry_after,
         status=advice.status,
-        service_code=_service_code(advice) if service_code is None else service_code,
+        service_code=advice.service_code if service_code is None else service_code,
     )
 
 
@@ -169,7 +169,7 @@ def translate_qiskit_submission_error(
             retryable=_retryable(advice),
             retry_after=advice.retry_after,
             status=advice.status,
-            service_code=_service_code(advice),
+            service_code=advice.service_code,
         )
     return SubmissionUncertainError(
         redacted(
@@ -181,7 +181,7 @@ def translate_qiskit_submission_error(
         backend_name=backend_name,
         retry_after=advice.retry_after,
         status=advice.status,
-        service_code=_service_code(advice),
+        service_code=advice.service_code,
     )
 
 
@@ -232,10 +232,6 @@ def _is_refusal(status: int | None) -> bool:
 
 def _retryable(advice: RetryAdvice) -> bool | None:
     return {RetryAnswer.RETRY: True, RetryAnswer.DO_NOT: False}.get(advice.answer)
-
-
-def _service_code(advice: RetryAdvice) -> int | None:
-    return advice.service_code if isinstance(advice.service_code, int) else None
 
 
 def _about(job_id: str | None, backend_name: str | None) -> str:

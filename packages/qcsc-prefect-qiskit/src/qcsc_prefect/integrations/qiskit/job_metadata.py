@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET
 
-from qcsc_prefect.core.metadata import JobMetadata
+from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
 
@@ -38,12 +40,13 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
     from qiskit_ibm_runtime.fake_provider.local_runtime_job import LocalRuntimeJob
 
-    from qcsc_prefect.core.metadata import PlainValue, PubMetadata
+    from qcsc_prefect.core.metadata import PlainValue
 
 __all__ = ["collect_job_metadata"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Record = TypeVar("_Record", JobMetadata, PubMetadata)
 
 #: A moment as the callers have it: ISO 8601 text, an aware datetime, or seconds since the epoch.
 Moment = str | datetime | float
@@ -139,7 +142,30 @@ def collect_job_metadata(
     facts["pubs"] = described
     facts |= _effort_of_all(described or [], shots, precision)
     known = {name: value for name, value in facts.items() if value is not None}
-    return JobMetadata(primitive=primitive, **known)
+    return without_refused(
+        JobMetadata, {"primitive": str(primitive), **known}, f"metadata of job {job_id}"
+    )
+
+
+def without_refused(kind: type[_Record], facts: dict[str, Any], what: str) -> _Record:
+    """Make a record of these facts; what it refuses is left out, with a line in the log.
+
+    Args:
+        kind: The type of the record.
+        facts: Its fields.
+        what: What it describes, for the log.
+
+    Returns:
+        The record.
+    """
+    left = dict(facts)
+    while True:
+        try:
+            return kind(**left)
+        except InputError as error:
+            name = re.split(r"[.\[]", error.path)[0]
+            _log.warning("%s: %s It is left out", what, error)
+            del left[name]
 
 
 def _read(job_id: str | None, what: str, source: Callable[[], _T]) -> _T | None:

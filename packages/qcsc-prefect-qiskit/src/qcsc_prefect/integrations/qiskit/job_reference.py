@@ -32,6 +32,7 @@ class QiskitJobReference(TypedDict, total=False):
         submitted_at: When the job was submitted, ISO 8601 in UTC, or None.
         session_id: The batch or session that the job belongs to, or None.
         instance: CRN of the service instance that has the job; None for a local job.
+        vendor: What is a vendor's own, as values that JSON can hold; None here.
     """
 
     schema_version: int
@@ -48,4 +49,5 @@ class QiskitJobReference(TypedDict, total=False):
     submitted_at: str | None
     session_id: str | None
     instance: str | None
+    vendor: dict[str, object] | None
     content_digest: str | None

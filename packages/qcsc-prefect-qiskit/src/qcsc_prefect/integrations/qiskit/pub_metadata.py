@@ -13,7 +13,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime.execution_span import ExecutionSpans
 
 from qcsc_prefect.core.metadata import PubMetadata
-from qcsc_prefect.integrations.qiskit.job_metadata import iso_utc
+from qcsc_prefect.integrations.qiskit.job_metadata import iso_utc, without_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def describe_pubs(
         if pub_results:
             facts |= _result_facts(pub_results[index])
         facts |= _window_facts(windows.get(index, []))
-        described.append(PubMetadata(**facts))  # type: ignore[arg-type]
+        described.append(without_refused(PubMetadata, facts, f"metadata of PUB {index}"))
     return described
 
 
@@ -120,11 +120,10 @@ def _result_facts(pub_result: PubResult) -> dict[str, object]:
         for register in pub_result.data.values()
         if isinstance(register, BitArray)
     } or {pub_result.metadata.get("shots")}
-    if len(shots) == 1 and isinstance(number := shots.pop(), int):
+    if len(shots) == 1 and (number := shots.pop()) is not None:
         facts["shots"] = number
-    precision = pub_result.metadata.get("target_precision")
-    if isinstance(precision, int | float):
-        facts["precision"] = float(precision)
+    if (precision := pub_result.metadata.get("target_precision")) is not None:
+        facts["precision"] = precision
     return facts
 
 

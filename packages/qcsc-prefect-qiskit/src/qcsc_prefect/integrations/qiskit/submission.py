@@ -28,7 +28,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
-from qcsc_prefect.core.reference import REFERENCE_SCHEMA_VERSION, JobReference
+from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
 from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
@@ -318,6 +318,8 @@ class Submitter:
     async def _send(
         self, request: JobRequest, input_digest: str | None, content_digest: str | None
     ) -> Submission:
+        # What a reference cannot hold is refused before the job is paid for, not after it.
+        draft = self._draft(request, input_digest, content_digest)
         submitted = await self.service.submit(request)
         self.logger.info(
             "Submitted %s job %s to %s, with the client's %s primitives",
@@ -326,15 +328,12 @@ class Submitter:
             submitted.backend_name,
             request.implementation.replace("_", "-"),
         )
-        reference = self._reference(
-            request,
-            job_id=submitted.job_id,
+        reference = draft.of_job(
+            submitted.job_id,
             backend_name=submitted.backend_name,
-            submitted_at=submitted.submitted_at,
-            input_digest=input_digest,
-            content_digest=content_digest,
-            program=request.program,
+            submitted_at=_iso(submitted.submitted_at),
             session_id=submitted.session_id,
+            instance=self.service.instance,
         )
         return Submission(reference, reused=False, sent_again=submitted.sent_again)
 
@@ -384,15 +383,18 @@ class Submitter:
         identity: SubmissionIdentity,
         memory: SubmissionMemory,
     ) -> JobReference:
-        reference = self._reference(
+        draft = self._draft(
             request,
-            job_id=found.job_id,
-            backend_name=found.backend_name or request.backend_name,
-            submitted_at=found.created_at,
-            input_digest=identity.input_digest,
-            content_digest=content_digest_of(request.primitive, found.tags),
-            program=found.program or request.program,
+            identity.input_digest,
+            content_digest_of(request.primitive, found.tags),
+        )
+        reference = draft.of_job(
+            found.job_id,
+            program_type=found.program or None,
+            backend_name=found.backend_name or None,
+            submitted_at=_iso(found.created_at),
             session_id=found.session_id,
+            instance=self.service.instance,
         )
         self.logger.info(
             "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
@@ -403,24 +405,14 @@ class Submitter:
         await memory.record(reference, settled=True)
         return reference
 
-    def _reference(
-        self,
-        request: JobRequest,
-        *,
-        job_id: str,
-        backend_name: str,
-        submitted_at: datetime | None,
-        input_digest: str | None,
-        content_digest: str | None,
-        program: str,
-        session_id: str | None,
+    def _draft(
+        self, request: JobRequest, input_digest: str | None, content_digest: str | None
     ) -> JobReference:
+        """Return the reference of a job before it has an id, or refuse what it cannot hold."""
         return JobReference(
-            job_id=job_id,
             primitive=request.primitive,
-            program_type=program,
-            session_id=session_id,
-            backend_name=backend_name,
+            program_type=request.program,
+            backend_name=request.backend_name,
             runtime_block_name=self.runtime_block_name,
             shots=request.shots,
             precision=request.precision,
@@ -428,10 +420,11 @@ class Submitter:
             content_digest=content_digest,
             options=dict(plain_mapping(request.options)) or None,
             tags=list(request.tags) or None,
-            submitted_at=None if submitted_at is None else submitted_at.isoformat(),
-            instance=self.service.instance,
-            schema_version=REFERENCE_SCHEMA_VERSION,
         )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 async def _to_be_replaced(memory: SubmissionMemory, lookup: SubmissionLookup) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qiskit.circuit import ParameterExpression
+from qiskit.circuit.library import PauliEvolutionGate
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit.synthesis import LieTrotter, MatrixExponential, QDrift, SuzukiTrotter
 from qiskit.synthesis.evolution import ProductFormula
@@ -14,7 +15,6 @@ from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
 
 if TYPE_CHECKING:
-    from qiskit.circuit.library import PauliEvolutionGate
     from qiskit.synthesis.evolution import EvolutionSynthesis
 
     from qcsc_prefect.integrations.qiskit.identity.parameters import ParameterNumbers
@@ -34,13 +34,22 @@ def pauli_evolution_tree(gate: PauliEvolutionGate, numbers: ParameterNumbers) ->
     operators = gate.operator if isinstance(gate.operator, list) else [gate.operator]
     return [
         "pauli_evolution",
-        gate.label or None,
+        _own_label(gate),
         gate.num_qubits,
         isinstance(gate.operator, list),
         [operator_tree(operator, numbers) for operator in operators],
         _number_tree(gate.time, numbers),
         _synthesis_tree(gate.synthesis),
     ]
+
+
+def _own_label(gate: PauliEvolutionGate) -> str | None:
+    """Return a label that somebody chose; the one that Qiskit makes up says nothing more.
+
+    It also differs between versions of Qiskit.
+    """
+    made_up = PauliEvolutionGate(gate.operator).label
+    return None if gate.label == made_up else gate.label or None
 
 
 def operator_tree(

@@ -143,7 +143,7 @@ class JobStatus:
     queue_position: int | None = None
     message: str | None = None
     ran_too_long: bool = False
-    service_code: int | None = None
+    service_code: int | str | None = None
 
 
 @dataclass(frozen=True)
