@@ -30,10 +30,10 @@ from qcsc_prefect.core.errors import (
     JobWaitTimeoutError,
 )
 from qcsc_prefect.integrations.qiskit import (
-    submission_lookup,
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     run_sampler_task,
+    submission_lookup,
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
