@@ -106,7 +106,7 @@ async def test_errors_are_what_they_are_with_any_client(
         await submit_sampler_job_task(
             [isa_bell()], options={"no_such_option": 1}, runtime_config=job_config
         )
-    assert caught.value.path == "options"
+    assert caught.value.path == "options.no_such_option"
     not_isa = QuantumCircuit(1)
     not_isa.h(0)
     not_isa.measure_all()

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -95,8 +94,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "metadata apart"])
 async def test_a_mutated_record_is_no_other_record(tmp_path: Path, apart: bool):
     ledger = SubmissionLedger(store_over(tmp_path, apart=apart), logger)
-    expires_at = datetime.now(UTC) + timedelta(days=400)
-    await ledger.write_record(KEY, REFERENCE, expires_at)
+    await ledger.write_record(KEY, REFERENCE)
     assert await ledger.record(KEY) == REFERENCE
     path = tmp_path / "results" / KEY
     content = path.read_bytes()
@@ -140,8 +138,8 @@ async def test_a_mutated_result_is_no_other_result(tmp_path: Path):
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "metadata apart"])
 async def test_a_record_of_another_key_is_a_miss(tmp_path: Path, caplog, apart: bool):
     ledger = SubmissionLedger(store_over(tmp_path, apart=apart), logger)
-    await ledger.write_record(KEY, REFERENCE, None)
-    await ledger.write_record(OTHER, JobReference(job_id="another"), None)
+    await ledger.write_record(KEY, REFERENCE)
+    await ledger.write_record(OTHER, JobReference(job_id="another"))
     shutil.copy(tmp_path / "results" / OTHER, tmp_path / "results" / KEY)
     with caplog.at_level(logging.WARNING):
         assert await ledger.record(KEY) is None
@@ -160,7 +158,7 @@ async def test_an_intent_in_the_place_of_another_is_heeded(tmp_path: Path, caplo
 
 async def test_prefect_reads_our_record_as_a_reference(tmp_path: Path):
     store = store_over(tmp_path)
-    await SubmissionLedger(store, logger).write_record(KEY, REFERENCE, None)
+    await SubmissionLedger(store, logger).write_record(KEY, REFERENCE)
     result = (await store.aread(KEY)).result
     assert {name: result[name] for name in REFERENCE.to_dict()} == REFERENCE.to_dict()
     assert result["seal"]["key"] == KEY
@@ -223,7 +221,7 @@ async def test_what_a_remote_storage_gives_is_bounded_too(caplog, monkeypatch):
     )
     ledger = SubmissionLedger(store, logger)
     await awrite_result_record(store, OTHER, {"raw": random.Random(1).randbytes(3000)})
-    await ledger.write_record(KEY, REFERENCE, None)
+    await ledger.write_record(KEY, REFERENCE)
     assert await ledger.record(KEY) == REFERENCE
     monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", "2000")
     with caplog.at_level(logging.WARNING):
