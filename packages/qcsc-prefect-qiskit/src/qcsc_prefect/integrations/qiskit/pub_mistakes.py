@@ -67,7 +67,9 @@ def explain_pub(pub: object, primitive: str, refusal: Exception) -> PubMistake:
         )
     if not isinstance(pub, tuple | list):
         wanted = "a circuit or a tuple" if primitive == "sampler" else "a tuple"
-        return PubMistake(None, f"expected {wanted} {form}, got {shortened(pub)}.")
+        return PubMistake(
+            None, f"expected {wanted} {form}, got {shortened(pub)} ({type(pub).__name__})."
+        )
     if not pub or not isinstance(pub[0], QuantumCircuit):
         first = shortened(pub[0]) if pub else "nothing"
         return PubMistake("circuit", f"the first part of a PUB is one circuit, here it is {first}.")

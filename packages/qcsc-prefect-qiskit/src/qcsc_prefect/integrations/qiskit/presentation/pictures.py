@@ -264,7 +264,10 @@ def _draw_single_values(axis: Axes, single: Sequence[Estimates]) -> None:
     axis.set_xlabel("PUB", color=_INK)
     axis.set_ylabel("expectation value", color=_INK)
     axis.grid(visible=True, color="#e6e8ec", linewidth=0.7)
-    axis.set_title(f"{len(single):,} PUBs of one value", loc="left", fontsize=10, color=_INK)
+    if len(single) == 1:
+        axis.set_xticks(places)
+    title = "1 PUB" if len(single) == 1 else f"{len(single):,} PUBs"
+    axis.set_title(f"{title} of one value", loc="left", fontsize=10, color=_INK)
 
 
 def _label(outcome: str) -> str:
