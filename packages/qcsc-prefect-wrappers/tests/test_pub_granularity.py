@@ -157,13 +157,12 @@ async def test_a_job_that_somebody_waits_for_is_not_cancelled(
     service.set_schedule(queued_seconds=math.inf)
     pubs = [basis_state("00"), basis_state("01")]
     flags = {"cancel_job_on_cancellation": True}
-    # The first flow submits, the second takes a PUB of it; either may be the one that ends.
-    flows = [
-        asyncio.create_task(sample(config, pubs, **flags)),
-        asyncio.create_task(sample(config, pubs[1:], **flags)),
-    ]
-    while caplog.text.count("QUEUED") < 2:
-        await asyncio.sleep(0.05)
+    # The first flow submits, the second takes a PUB of it, and the first one ends.
+    flows = []
+    for of_flow in (pubs, pubs[1:]):
+        flows.append(asyncio.create_task(sample(config, of_flow, **flags)))
+        while caplog.text.count(": QUEUED") < len(flows):
+            await asyncio.sleep(0.05)
     flows[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await flows[0]
