@@ -74,16 +74,19 @@ class ErrorFacts:
         )
 
 
-def iter_error_chain(error: BaseException) -> Iterator[BaseException]:
+def iter_error_chain(
+    error: BaseException, *, with_members: bool = False
+) -> Iterator[BaseException]:
     """Yield an error and everything behind it, nearest first, each error once.
 
     A cause (``raise ... from``) comes before the context in which the error arose. A context
     that ``from None`` hides from tracebacks is yielded as well: clients that raise so leave
-    their facts nowhere else. Members of an exception group are not entered: they stand beside
-    each other, not behind each other.
+    their facts nowhere else. Members of an exception group are entered only where asked for:
+    they stand beside each other, not behind each other.
 
     Args:
         error: The error to start from. Chains that run in a circle end where they close.
+        with_members: Whether the members of exception groups belong to it.
 
     Yields:
         The error itself, then its causes and contexts.
@@ -107,6 +110,8 @@ def iter_error_chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         waiting += [near for near in (link.__context__, link.__cause__) if near is not None]
+        if with_members and isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
 
 
 def error_type_names(error: BaseException) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -287,7 +287,7 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
     held = error if _is_error(error) else read_attribute(error, "result")
     if not _is_error(held):
         return RetryAdvice(RetryAnswer.UNKNOWN, f"no error in a {type(error).__name__}")
-    for uncertain in _with_members(held):
+    for uncertain in iter_error_chain(held, with_members=True):
         if isinstance(uncertain, SubmissionUncertainError):
             because = f"{_name(uncertain)}: look for the job before sending it again"
             return _advice(RetryAnswer.LOOK_FIRST, because, [rules.facts(uncertain)], uncertain)
@@ -303,21 +303,6 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
 def _is_error(held: object) -> TypeGuard[BaseException]:
     # Not isinstance: that asks the object itself for its class, where it defines one.
     return issubclass(type(held), BaseException)
-
-
-def _with_members(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, all that stands behind it, and the members of groups, each once."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        link = waiting.pop()
-        if id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        waiting += [near for near in (link.__context__, link.__cause__) if near is not None]
-        if isinstance(link, BaseExceptionGroup):
-            waiting += link.exceptions
 
 
 def _advise(error: BaseException, rules: RetryRules, entered: frozenset[int]) -> RetryAdvice:
