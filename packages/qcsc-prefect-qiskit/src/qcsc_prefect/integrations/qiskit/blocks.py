@@ -315,13 +315,17 @@ class QiskitRuntimeConfig(Block):
         return {name: value for name, value in arguments.items() if value is not None}
 
     def _made_service(self, given: Mapping[str, object]) -> QiskitRuntimeService:
-        from qiskit_ibm_runtime import QiskitRuntimeService
+        if self.channel == "local":
+            from qiskit_ibm_runtime import QiskitRuntimeService
 
-        service = QiskitRuntimeService(**given)
-        if self.channel != "local":
-            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+            return QiskitRuntimeService(**given)
+        from qcsc_prefect.integrations.qiskit.runtime.owned_service import (
+            OwnedRuntimeService,
+            own_service,
+        )
 
-            sign_in_promptly(service)
+        service = OwnedRuntimeService(**given)
+        own_service(service)
         return service
 
     def _no_backend(

@@ -133,19 +133,22 @@ def translate_qiskit_submission_error(
     backend_name: str | None,
     doing: str = "Submitting the job",
     secrets: Iterable[str] = (),
+    sent: bool | None = None,
 ) -> SubmissionError:
     """Return the error that says whether a failed submission may have created a job.
 
     No job was created where the service refused the one request that was sent (a 4xx), or where
-    a read that precedes the submission failed. In every other case a job may exist: the client
-    repeats a POST that is answered by a 5xx, so even a refusal is no proof if it is not the first
-    answer.
+    a read that precedes the submission failed. In every other case a job may exist: a client that
+    this package does not look after repeats a POST that is answered by a 5xx, so even a refusal is
+    no proof if it is not the first answer.
 
     Args:
         exc: What the client's ``run`` raised.
         backend_name: The backend that the job was meant for.
         doing: What was tried, as a phrase that "failed" can follow.
         secrets: Texts to black out, such as the account's token.
+        sent: Whether the submission may have reached the service; None where only the exception
+            can tell.
 
     Returns:
         A `SubmissionError` where no job can have been created, else a `SubmissionUncertainError`.
@@ -155,7 +158,7 @@ def translate_qiskit_submission_error(
     if isinstance(exc, SubmissionError):
         return exc
     advice = advise_retry(exc, QISKIT_RETRY_RULES)
-    nothing_sent = request_method(exc) in {"GET", "HEAD"}
+    nothing_sent = request_method(exc) in {"GET", "HEAD"} if sent is None else not sent
     refused = _is_refusal(advice.status) and not was_sent_before(exc)
     said = _what_was_said(exc, advice)
     if nothing_sent or refused:

@@ -7,9 +7,11 @@ The order of the steps is the promise; `docs/paying-once.md` tells what each kin
 3. Else a job that carries the digest's tag is looked up on the service and adopted. Where an
    intent says that an earlier answer may be outstanding, the lookup is repeated until the service
    has had time to show the job.
-4. Else an intent is written, the job is sent, its reference is recorded, and the intent cleared.
+4. Else an intent is written, the job is sent, and its reference is recorded. Where the answer is
+   lost the job is looked for, and sent again only when the service shows none.
 5. The service is searched once more: no lock reaches another machine, which may have sent the same
    input meanwhile. All of them settle on the oldest job, and later ones in the queue are cancelled.
+   Then the intent is cleared.
 
 A process that is killed between any two of these steps leaves behind what the next one needs:
 before the intent nothing was sent; after it the lookup finds what was.
@@ -34,9 +36,9 @@ from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
-from qcsc_prefect.integrations.qiskit.rate_patience import RatePatience
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
+from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,12 +63,10 @@ class Submission:
     Attributes:
         reference: The job.
         reused: Whether it had been submitted before.
-        sent_again: Whether it was sent more than once, so that the service may have more of it.
     """
 
     reference: JobReference
     reused: bool
-    sent_again: bool = False
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Submitter:
         service: Where to.
         logger: Logger of the task run.
         runtime_block_name: The saved configuration block, for the reference.
-        patience: How long to go on where the service takes no more jobs for the moment.
+        patience: How long to go on where the service does not take the job.
         cancel_job_on_cancellation: Whether a job is cancelled that was accepted while the task was
             cancelled.
     """
@@ -85,20 +85,25 @@ class Submitter:
     service: JobService
     logger: RunLogger
     runtime_block_name: str | None = None
-    patience: RatePatience = field(default_factory=RatePatience)
+    patience: SubmissionPatience = field(default_factory=SubmissionPatience)
     cancel_job_on_cancellation: bool = False
 
     async def submit(
         self,
         request: JobRequest,
         *,
+        tag: str | None,
+        visibility_delay: float,
         input_digest: str | None,
         content_digest: str | None = None,
     ) -> Submission:
         """Submit a job, without asking whether it was submitted before.
 
         Args:
-            request: The job.
+            request: The job; its tags hold the tag.
+            tag: A tag that no other job carries, by which it is found if the answer is lost; None
+                where there is no room for one, and then that is left to the caller.
+            visibility_delay: Seconds after which the service's search shows a new job for certain.
             input_digest: Digest of its input, for its reference.
             content_digest: Digest of what runs, where the caller chose the other.
 
@@ -107,12 +112,21 @@ class Submitter:
 
         Raises:
             SubmissionError: If the service refused the job.
-            SubmissionUncertainError: If the answer was lost.
+            SubmissionUncertainError: If the answer was lost, and the job could not be found.
         """
-        return await self.patience.submit(
-            lambda: self._uninterrupted(self._send(request, input_digest, content_digest)),
-            self.logger,
+        draft = self.draft(request, input_digest, content_digest)
+
+        async def look_for_it(error: SubmissionUncertainError) -> JobReference | None:
+            if tag is None:
+                raise error
+            lookup = SubmissionLookup(self.service, tag, request.backend_name, None, self.logger)
+            found = await self.look(lookup, error, visibility_delay)
+            return None if found is None else self.adopted(found, draft)
+
+        reference = await self.patience.submit(
+            lambda: self.uninterrupted(self.send(request, draft)), look_for_it, self.logger
         )
+        return Submission(reference, reused=False)
 
     async def submit_once(
         self,
@@ -138,27 +152,11 @@ class Submitter:
             InputError: If the caller chose the digest, and the job ran another input.
             JobError: If the service could not be asked whether there is one; nothing was sent.
             SubmissionError: If the service refused the job.
-            SubmissionUncertainError: If the answer was lost, and no job showed up in the search
-                within the visibility delay.
+            SubmissionUncertainError: If the answer was lost, and whether there is a job could not
+                be found out.
         """
-        memory = SubmissionMemory(identity, ledger, self.logger)
         async with hold_lock(identity.key):
-            lookup = self._lookup(request, identity)
-            intent = await memory.outstanding_intent()
-            if not refresh or (intent is not None and intent.earlier is not None):
-                known = await self._submitted_before(
-                    request, identity, memory, lookup, intent, refresh=refresh
-                )
-                if known is not None:
-                    return Submission(known, reused=True)
-            earlier = None
-            if refresh:
-                self.service.prepare(request.backend_name)
-                earlier = await _to_be_replaced(memory, lookup)
-                lookup = lookup.leaving_out(earlier)
-            return await self.patience.submit(
-                lambda: self._send_once(request, identity, memory, lookup, earlier), self.logger
-            )
+            return await _OneSubmission(self, request, identity, ledger).submit(refresh=refresh)
 
     async def find(
         self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
@@ -176,236 +174,10 @@ class Submitter:
         Raises:
             JobError: If the service could not be asked.
         """
-        memory = SubmissionMemory(identity, ledger, self.logger)
         async with hold_lock(identity.key):
-            intent = await memory.outstanding_intent()
-            lookup = self._lookup(request, identity)
-            return await self._submitted_before(
-                request, identity, memory, lookup, intent, refresh=False
-            )
+            return await _OneSubmission(self, request, identity, ledger).find()
 
-    def _lookup(self, request: JobRequest, identity: SubmissionIdentity) -> SubmissionLookup:
-        return SubmissionLookup(
-            self.service,
-            identity.tag,
-            request.backend_name,
-            None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
-            self.logger,
-            content_tag=None if identity.chosen is None else identity.chosen.required_tag,
-        )
-
-    async def _submitted_before(
-        self,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-        lookup: SubmissionLookup,
-        intent: SubmissionIntent | None,
-        *,
-        refresh: bool,
-    ) -> JobReference | None:
-        # Where a submission was to replace these jobs and was cut short, they are not its own.
-        earlier = [] if intent is None else intent.earlier or []
-        own = lookup.leaving_out(earlier)
-        recorded = await memory.recorded_job(self.service, lookup.created_after, except_for=earlier)
-        if recorded is not None:
-            await memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
-            # The answer came and was recorded; only a repeated submission leaves doubts.
-            if intent is not None and intent.sent_again:
-                return await self._settle(recorded, request, identity, memory, own)
-            if intent is not None:
-                await memory.clear_intent()
-            return recorded
-        self.service.prepare(request.backend_name)
-        if intent is None:
-            found = await lookup.usable_job()
-        else:
-            self.logger.info("%s; looking for its job for %g s", intent, identity.visibility_delay)
-            found = await own.job_that_may_show_up(identity.visibility_delay)
-            if found is None and earlier and not refresh:
-                # It was never sent, so the jobs that it was to replace still stand.
-                await memory.clear_intent()
-                recorded = await memory.recorded_job(self.service, lookup.created_after)
-                if recorded is not None:
-                    await memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
-                    return recorded
-                found = await lookup.usable_job()
-        if found is None:
-            for other in [] if refresh else (*lookup.others, *own.others):
-                ran = content_digest_of(request.primitive, other.tags)
-                await memory.refuse_other_input(other.job_id, ran)
-            return None
-        content_digest = content_digest_of(request.primitive, found.tags)
-        await memory.refuse_other_input(found.job_id, content_digest)
-        return await self._adopt(found, request, identity, memory)
-
-    async def _send_once(
-        self,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-        lookup: SubmissionLookup,
-        earlier: list[str] | None,
-    ) -> Submission:
-        try:
-            submission = await self._uninterrupted(
-                self._send_and_record(request, identity, memory, earlier)
-            )
-        except SubmissionUncertainError as error:
-            self.logger.warning(
-                "%s Looking for it for %g s: so long may the service take to show a new job",
-                error,
-                identity.visibility_delay,
-            )
-            try:
-                found = await lookup.job_that_may_show_up(identity.visibility_delay)
-            except JobError as unanswered:
-                self.logger.warning("The job could not be looked for: %s", unanswered)
-                found = None
-            if found is None:
-                raise
-            reference = await self._adopt(found, request, identity, memory)
-            return Submission(reference, reused=False)
-        if not submission.sent_again:
-            return await self._give_way(submission, request, identity, memory, lookup)
-        settled = await self._settle(submission.reference, request, identity, memory, lookup)
-        return Submission(settled, reused=False)
-
-    async def _give_way(
-        self,
-        submission: Submission,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-        lookup: SubmissionLookup,
-    ) -> Submission:
-        """Leave the field to a job that another machine sent just before this one."""
-        own = submission.reference
-        try:
-            oldest = await lookup.usable_job_beside(str(own.job_id), identity.visibility_delay)
-        except JobError as error:
-            self.logger.info(
-                "Whether another machine submitted the input of job %s at the same moment could "
-                "not be checked: %s",
-                own.job_id,
-                error,
-            )
-            return submission
-        if oldest is None or oldest.job_id == own.job_id:
-            return submission
-        return Submission(await self._adopt(oldest, request, identity, memory), reused=True)
-
-    async def _send_and_record(
-        self,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-        earlier: list[str] | None,
-    ) -> Submission:
-        await memory.declare_intent(earlier)
-        try:
-            submission = await self._send(request, identity.input_digest, identity.content_digest)
-        except SubmissionUncertainError:
-            raise  # the intent stays
-        except (SubmissionError, InputError, ConfigurationError):
-            await memory.clear_intent()
-            raise
-        await memory.record(
-            submission.reference, settled=not submission.sent_again, earlier=earlier
-        )
-        return submission
-
-    async def _send(
-        self, request: JobRequest, input_digest: str | None, content_digest: str | None
-    ) -> Submission:
-        # What a reference cannot hold is refused before the job is paid for, not after it.
-        draft = self._draft(request, input_digest, content_digest)
-        submitted = await self.service.submit(request)
-        self.logger.info(
-            "Submitted %s job %s to %s, with the client's %s primitives",
-            request.primitive,
-            submitted.job_id,
-            submitted.backend_name,
-            request.implementation.replace("_", "-"),
-        )
-        reference = draft.of_job(
-            submitted.job_id,
-            backend_name=submitted.backend_name,
-            submitted_at=_iso(submitted.submitted_at),
-            session_id=submitted.session_id,
-            instance=self.service.instance,
-        )
-        return Submission(reference, reused=False, sent_again=submitted.sent_again)
-
-    async def _uninterrupted(self, submission: Coroutine[Any, Any, Submission]) -> Submission:
-        """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
-        return await finish_though_cancelled(submission, self._after_cancellation)
-
-    async def _after_cancellation(self, submission: asyncio.Task[Submission]) -> None:
-        if not submission.cancelled() and submission.exception() is None:
-            await after_cancellation(
-                self.service,
-                str(submission.result().reference.job_id),
-                self.logger,
-                during="submission",
-                cancel_job=self.cancel_job_on_cancellation,
-            )
-
-    async def _settle(
-        self,
-        known: JobReference,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-        lookup: SubmissionLookup,
-    ) -> JobReference:
-        """Find all jobs of a submission that was sent more than once, and keep one of them."""
-        self.logger.warning(
-            "The submission of job %s was sent more than once on its way; looking for further jobs "
-            "of it for %g s",
-            known.job_id,
-            identity.visibility_delay,
-        )
-        try:
-            found = await lookup.job_that_may_show_up(identity.visibility_delay)
-        except JobError as error:
-            self.logger.warning("Further jobs could not be looked for: %s", error)
-            return known
-        if found is None or found.job_id == known.job_id:
-            await memory.clear_intent()
-            return known
-        return await self._adopt(found, request, identity, memory)
-
-    async def _adopt(
-        self,
-        found: ListedJob,
-        request: JobRequest,
-        identity: SubmissionIdentity,
-        memory: SubmissionMemory,
-    ) -> JobReference:
-        draft = self._draft(
-            request,
-            identity.input_digest,
-            content_digest_of(request.primitive, found.tags),
-        )
-        reference = draft.of_job(
-            found.job_id,
-            program_type=found.program or None,
-            backend_name=found.backend_name or None,
-            submitted_at=_iso(found.created_at),
-            session_id=found.session_id,
-            instance=self.service.instance,
-        )
-        self.logger.info(
-            "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
-            found.job_id,
-            found.state.value,
-            reference.backend_name,
-        )
-        await memory.record(reference, settled=True)
-        return reference
-
-    def _draft(
+    def draft(
         self, request: JobRequest, input_digest: str | None, content_digest: str | None
     ) -> JobReference:
         """Return the reference of a job before it has an id, or refuse what it cannot hold."""
@@ -422,14 +194,236 @@ class Submitter:
             tags=list(request.tags) or None,
         )
 
+    async def send(self, request: JobRequest, draft: JobReference) -> JobReference:
+        """Send a job, once, and return its reference."""
+        submitted = await self.service.submit(request)
+        self.logger.info(
+            "Submitted %s job %s to %s, with the client's %s primitives",
+            request.primitive,
+            submitted.job_id,
+            submitted.backend_name,
+            request.implementation.replace("_", "-"),
+        )
+        return draft.of_job(
+            submitted.job_id,
+            backend_name=submitted.backend_name,
+            submitted_at=_iso(submitted.submitted_at),
+            session_id=submitted.session_id,
+            instance=self.service.instance,
+        )
+
+    async def uninterrupted(self, submission: Coroutine[Any, Any, JobReference]) -> JobReference:
+        """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
+        return await finish_though_cancelled(submission, self._after_cancellation)
+
+    async def look(
+        self, lookup: SubmissionLookup, error: SubmissionUncertainError, visibility_delay: float
+    ) -> ListedJob | None:
+        """Look for the job of a submission whose answer was lost.
+
+        Raises:
+            SubmissionUncertainError: The error, if the service does not tell.
+        """
+        self.logger.warning(
+            "%s Looking for it for %g s: so long may the service take to show a new job",
+            error,
+            visibility_delay,
+        )
+        try:
+            return await lookup.job_that_may_show_up(visibility_delay)
+        except JobError as unanswered:
+            self.logger.warning("The job could not be looked for: %s", unanswered)
+            raise error from None
+
+    def adopted(self, found: ListedJob, draft: JobReference) -> JobReference:
+        """Return the reference of a job that the service lists."""
+        reference = draft.of_job(
+            found.job_id,
+            program_type=found.program or None,
+            backend_name=found.backend_name or None,
+            submitted_at=_iso(found.created_at),
+            session_id=found.session_id,
+            instance=self.service.instance,
+        )
+        self.logger.info(
+            "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
+            found.job_id,
+            found.state.value,
+            reference.backend_name,
+        )
+        return reference
+
+    async def _after_cancellation(self, submission: asyncio.Task[JobReference]) -> None:
+        if not submission.cancelled() and submission.exception() is None:
+            await after_cancellation(
+                self.service,
+                str(submission.result().job_id),
+                self.logger,
+                during="submission",
+                cancel_job=self.cancel_job_on_cancellation,
+            )
+
+
+class _OneSubmission:
+    """The submission of one input, with the lock on its key held.
+
+    Args:
+        submitter: Who sends it.
+        request: The job.
+        identity: The names under which it is remembered.
+        ledger: Where records and intents are kept.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        ledger: SubmissionLedger,
+    ) -> None:
+        self._submitter = submitter
+        self._service = submitter.service
+        self._logger = submitter.logger
+        self._request = request
+        self._identity = identity
+        self._memory = SubmissionMemory(identity, ledger, submitter.logger)
+        self._lookup = SubmissionLookup(
+            submitter.service,
+            identity.tag,
+            request.backend_name,
+            None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
+            submitter.logger,
+            content_tag=None if identity.chosen is None else identity.chosen.required_tag,
+        )
+        self._is_recorded = True  # as far as there is anything to record
+
+    async def submit(self, *, refresh: bool) -> Submission:
+        """Return the job that was submitted before, or submit it; steps 2 to 5."""
+        intent = await self._memory.outstanding_intent()
+        if not refresh or (intent is not None and intent.earlier is not None):
+            known = await self._submitted_before(intent, refresh=refresh)
+            if known is not None:
+                return Submission(known, reused=True)
+        earlier = None
+        if refresh:
+            self._service.prepare(self._request.backend_name)
+            earlier = await self._to_be_replaced()
+            self._lookup = self._lookup.leaving_out(earlier)
+        draft = self._submitter.draft(
+            self._request, self._identity.input_digest, self._identity.content_digest
+        )
+        reference = await self._submitter.patience.submit(
+            lambda: self._submitter.uninterrupted(self._send_and_record(draft, earlier)),
+            self._look_for_it,
+            self._logger,
+        )
+        return await self._give_way(reference)
+
+    async def find(self) -> JobReference | None:
+        """Return the job that was submitted before; steps 2 and 3."""
+        intent = await self._memory.outstanding_intent()
+        return await self._submitted_before(intent, refresh=False)
+
+    async def _submitted_before(
+        self, intent: SubmissionIntent | None, *, refresh: bool
+    ) -> JobReference | None:
+        # Where a submission was to replace these jobs and was cut short, they are not its own.
+        earlier = [] if intent is None else intent.earlier or []
+        own = self._lookup.leaving_out(earlier)
+        recorded = await self._recorded(except_for=earlier)
+        if recorded is not None:
+            if intent is None:
+                return recorded
+            # It was killed before it looked for other machines' jobs.
+            self._lookup = own
+            return (await self._give_way(recorded)).reference
+        self._service.prepare(self._request.backend_name)
+        if intent is None:
+            found = await self._lookup.usable_job()
+        else:
+            delay = self._identity.visibility_delay
+            self._logger.info("%s; looking for its job for %g s", intent, delay)
+            found = await own.job_that_may_show_up(delay)
+            if found is None and earlier and not refresh:
+                # It was never sent, so the jobs that it was to replace still stand.
+                await self._memory.clear_intent()
+                recorded = await self._recorded()
+                if recorded is not None:
+                    return recorded
+                found = await self._lookup.usable_job()
+        if found is None:
+            for other in [] if refresh else (*self._lookup.others, *own.others):
+                await self._memory.refuse_other_input(other.job_id, self._content_digest_of(other))
+            return None
+        await self._memory.refuse_other_input(found.job_id, self._content_digest_of(found))
+        return await self._adopt(found)
+
+    async def _recorded(self, *, except_for: list[str] | None = None) -> JobReference | None:
+        recorded = await self._memory.recorded_job(
+            self._service, self._lookup.created_after, except_for=except_for or ()
+        )
+        if recorded is not None:
+            await self._memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
+        return recorded
+
+    async def _to_be_replaced(self) -> list[str]:
+        """Return the ids of all jobs that a refreshed submission is to replace."""
+        recorded = await self._memory.recorded_id()
+        listed = [job.job_id for job in await self._lookup.listed()]
+        # The service need not list the recorded one yet.
+        return listed if recorded is None or recorded in listed else [*listed, recorded]
+
+    async def _send_and_record(
+        self, draft: JobReference, earlier: list[str] | None
+    ) -> JobReference:
+        await self._memory.declare_intent(earlier)
+        try:
+            reference = await self._submitter.send(self._request, draft)
+        except SubmissionUncertainError:
+            raise  # the intent stays
+        except (SubmissionError, InputError, ConfigurationError):
+            await self._memory.clear_intent()
+            raise
+        self._is_recorded = await self._memory.record(reference)
+        return reference
+
+    async def _look_for_it(self, error: SubmissionUncertainError) -> JobReference | None:
+        found = await self._submitter.look(self._lookup, error, self._identity.visibility_delay)
+        return None if found is None else await self._adopt(found)
+
+    async def _give_way(self, own: JobReference) -> Submission:
+        """Leave the field to a job that another machine sent just before this one."""
+        try:
+            oldest = await self._lookup.usable_job_beside(
+                str(own.job_id), self._identity.visibility_delay
+            )
+        except JobError as error:
+            # The intent stays: a rerun looks again.
+            self._logger.info(
+                "Whether another machine submitted the input of job %s at the same moment could "
+                "not be checked: %s",
+                own.job_id,
+                error,
+            )
+            return Submission(own, reused=False)
+        if oldest is None or oldest.job_id == own.job_id:
+            if self._is_recorded:
+                await self._memory.clear_intent()
+            return Submission(own, reused=False)
+        return Submission(await self._adopt(oldest), reused=True)
+
+    async def _adopt(self, found: ListedJob) -> JobReference:
+        draft = self._submitter.draft(
+            self._request, self._identity.input_digest, self._content_digest_of(found)
+        )
+        reference = self._submitter.adopted(found, draft)
+        if await self._memory.record(reference):
+            await self._memory.clear_intent()
+        return reference
+
+    def _content_digest_of(self, job: ListedJob) -> str | None:
+        return content_digest_of(self._request.primitive, job.tags)
+
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-async def _to_be_replaced(memory: SubmissionMemory, lookup: SubmissionLookup) -> list[str]:
-    """Return the ids of all jobs that a refreshed submission is to replace."""
-    recorded = await memory.recorded_id()
-    listed = [job.job_id for job in await lookup.listed()]
-    # The service need not list the recorded one yet.
-    return listed if recorded is None or recorded in listed else [*listed, recorded]

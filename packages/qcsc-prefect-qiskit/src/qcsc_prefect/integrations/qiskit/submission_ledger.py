@@ -42,7 +42,6 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
         outstanding: Whether there may be jobs of this submission that nobody knows of.
         declared_at: When the submission was about to be sent.
         holder: Host and process that were about to send it.
-        sent_again: Whether the submission is known to have been sent more than once on its way.
         earlier: Ids of the jobs that the submission was to replace; None where it was not asked to
             replace any.
         schema_version: Version of this schema.
@@ -51,7 +50,6 @@ class SubmissionIntent(msgspec.Struct, kw_only=True, frozen=True):
     outstanding: bool
     declared_at: datetime
     holder: str = ""
-    sent_again: bool = False
     earlier: list[str] | None = None
     schema_version: int = 1
 
@@ -162,17 +160,14 @@ class SubmissionLedger:
         """
         await self._write(key, dict(reference.to_dict()))
 
-    async def declare_intent(
-        self, key: str, *, sent_again: bool = False, earlier: list[str] | None = None
-    ) -> None:
-        """Say that a submission is about to be sent, or may have made jobs that nobody knows of.
+    async def declare_intent(self, key: str, *, earlier: list[str] | None = None) -> None:
+        """Say that a submission is about to be sent.
 
         Args:
             key: The submit key.
-            sent_again: It was sent more than once, and may have made more jobs than one.
             earlier: Ids of the jobs that it is to replace.
         """
-        await self._write_intent(key, outstanding=True, sent_again=sent_again, earlier=earlier)
+        await self._write_intent(key, outstanding=True, earlier=earlier)
 
     async def clear_intent(self, key: str) -> None:
         """Say that no job of a submission is unknown any more."""
@@ -199,18 +194,12 @@ class SubmissionLedger:
         return intent if intent.outstanding else None
 
     async def _write_intent(
-        self,
-        key: str,
-        *,
-        outstanding: bool,
-        sent_again: bool = False,
-        earlier: list[str] | None = None,
+        self, key: str, *, outstanding: bool, earlier: list[str] | None = None
     ) -> None:
         intent = SubmissionIntent(
             outstanding=outstanding,
             declared_at=datetime.now(UTC),
             holder=f"{socket.gethostname()}:{os.getpid()}",
-            sent_again=sent_again,
             earlier=earlier,
         )
         await self._write(_intent_key(key), msgspec.to_builtins(intent))

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 
-#: Jobs of one tag that were created this close to each other come from one submission that was
-#: sent again, by the client or by a machine that began at the same moment; those further apart were
-#: asked for one by one, for example with Prefect's refresh_cache.
+#: Jobs of one tag that were created this close to each other come from machines that began at the
+#: same moment; those further apart were asked for one by one, for example with Prefect's
+#: refresh_cache.
 REPEATED_WITHIN = timedelta(minutes=2)
-#: The same where a submission is known to have been sent and its answer to have been lost: the
-#: client sends it up to six times, each of which a slow gateway may take minutes to refuse.
+#: The same where a submission is known to have been sent and its answer to have been lost: it is
+#: sent again for ten minutes, and a slow gateway may take minutes to refuse it.
 LOST_WITHIN = timedelta(minutes=15)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -142,36 +142,31 @@ class SubmissionLookup:
             JobError: If the service could not be asked.
         """
         if self._asked_at is None:
-            return await self.usable_job()
-        found = await self._service.jobs_beside(
-            job_id,
-            self._tag,
-            self.created_after,
-            since=self._asked_at - timedelta(seconds=visibility_delay),
-        )
-        return await self._first_usable(self._counted(found), REPEATED_WITHIN)
+            listed = await self.listed()
+        else:
+            found = await self._service.jobs_beside(
+                job_id,
+                self._tag,
+                self.created_after,
+                since=self._asked_at - timedelta(seconds=visibility_delay),
+            )
+            listed = self._counted(found)
+        return await self._first_usable(listed, REPEATED_WITHIN, own=job_id)
 
     async def _first_usable(
-        self, listed: list[ListedJob], repeated_within: timedelta
+        self, listed: list[ListedJob], repeated_within: timedelta, *, own: str | None = None
     ) -> ListedJob | None:
         usable = [job for job in listed if _is_usable(job)]
         if not usable:
             return None
         first, *others = usable
-        for other in others:
-            if not _repeats(other, first, repeated_within):
-                continue
-            if other.state in {JobState.INITIALIZING, JobState.QUEUED}:
-                await self._cancel_duplicate(other, first)
-            elif other.job_id not in self._named:
-                self._named.add(other.job_id)
-                self._logger.warning(
-                    "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
-                    "was not cancelled",
-                    other.job_id,
-                    other.state.value,
-                    first.job_id,
-                )
+        repeating = [job for job in others if _repeats(job, first, repeated_within)]
+        # Its own at once: whoever waits for it is here. The others may be cancelled by theirs too.
+        for these in (
+            [job for job in repeating if job.job_id == own],
+            [job for job in repeating if job.job_id != own],
+        ):
+            await asyncio.gather(*(self._cancel_duplicate(job, first) for job in these))
         return first
 
     async def job_repeated_by(self, job_id: str) -> ListedJob | None:
@@ -192,10 +187,7 @@ class SubmissionLookup:
         return None
 
     async def job_that_may_show_up(self, visibility_delay: float) -> ListedJob | None:
-        """Return the oldest usable job once the service must show every job there is.
-
-        Nobody knows how often a submission was sent whose answer was lost, so the first job that
-        shows up need not be the only one.
+        """Return the oldest usable job, once there is one or the service must show every job.
 
         Args:
             visibility_delay: Seconds after which the service shows a new job for certain.
@@ -218,39 +210,43 @@ class SubmissionLookup:
                 if is_last or error.retryable is False:
                     raise
             else:
-                if is_last:
+                if is_last or found is not None:
                     return found
                 if loop.time() >= next_word:
                     self._logger.info(
-                        "Still looking, for another %.0f s; %s so far",
+                        "Still looking, for another %.0f s; no job shows so far",
                         max(0.0, deadline - loop.time()),
-                        "no job shows" if found is None else f"job {found.job_id} shows",
                     )
                     next_word += _SILENCE
             await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _cancel_duplicate(self, duplicate: ListedJob, kept: ListedJob) -> None:
-        try:
-            cancelled = await self._service.cancel(duplicate.job_id)
-        except JobError as error:
-            self._logger.warning(
-                "Job %s is a duplicate of job %s and could not be cancelled: %s",
-                duplicate.job_id,
-                kept.job_id,
-                error,
-            )
+        if duplicate.job_id in self._named:
             return
+        cancelled = False
+        if duplicate.state in {JobState.INITIALIZING, JobState.QUEUED}:
+            try:
+                cancelled = await self._service.cancel(duplicate.job_id)
+            except JobError as error:
+                self._logger.warning(
+                    "Job %s is a duplicate of job %s and could not be cancelled: %s",
+                    duplicate.job_id,
+                    kept.job_id,
+                    error,
+                )
+                return
+        self._named.add(duplicate.job_id)
         if cancelled:
             self._logger.warning(
                 "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
             )
-        elif duplicate.job_id not in self._named:
-            self._named.add(duplicate.job_id)
+        else:
             self._logger.warning(
-                "Job %s is a duplicate of job %s and was not cancelled: the service says that it "
-                "has ended already",
+                "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
+                "was not cancelled",
                 duplicate.job_id,
+                duplicate.state.value,
                 kept.job_id,
             )
 

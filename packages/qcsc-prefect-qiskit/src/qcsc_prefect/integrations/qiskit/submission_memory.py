@@ -230,21 +230,16 @@ class SubmissionMemory:
                 error,
             )
 
-    async def record(
-        self, reference: JobReference, *, settled: bool, earlier: list[str] | None = None
-    ) -> None:
+    async def record(self, reference: JobReference) -> bool:
         """Record a job; one that cannot be recorded is named in the log.
 
         Args:
             reference: The job.
-            settled: Whether it is certain that the submission made no other job.
-            earlier: Ids of the jobs that it replaces.
+
+        Returns:
+            Whether it is recorded.
         """
         try:
-            if not settled:
-                await self._ledger.declare_intent(
-                    self._identity.key, sent_again=True, earlier=earlier
-                )
             await self._ledger.write_record(self._identity.key, reference)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(
@@ -255,9 +250,8 @@ class SubmissionMemory:
                 type(error).__name__,
                 error,
             )
-            return
-        if settled:
-            await self.clear_intent()
+            return False
+        return True
 
     async def clear_intent(self) -> None:
         """Say that no job of the submission is unknown any more."""

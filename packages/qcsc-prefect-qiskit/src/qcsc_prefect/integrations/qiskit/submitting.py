@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from qcsc_prefect.core.errors import ConfigurationError, InputError
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity
@@ -27,10 +28,12 @@ from qcsc_prefect.integrations.qiskit.pubs import (
     coerce_pubs,
     refuse_pubs_without_outcome,
 )
+from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
+from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
@@ -129,7 +132,7 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     service = await open_job_service(config, request.backend_name)
     account = account_identity(config, service.instance)
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
-    request = replace(request, tags=(*request.tags, *identity.tags), input_tag=identity.tag)
+    request = replace(request, tags=(*request.tags, *identity.tags))
     _refuse_bad_tags(request.tags)
     return PreparedSubmission(config, request, identity, service)
 
@@ -164,6 +167,7 @@ async def submit_job(
             prepared.service,
             logger,
             runtime_block_name=arguments.runtime_block_name,
+            patience=_patience(),
             cancel_job_on_cancellation=cancel_job_on_cancellation,
         )
         submission = await submitter.submit_once(
@@ -180,16 +184,21 @@ async def submit_job(
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
+    tag = f"qcsc-once-{uuid4().hex}" if len(request.tags) < _MAX_TAGS else None
+    request = replace(request, tags=(*request.tags, *([] if tag is None else [tag])))
     _refuse_bad_tags(request.tags)
     submitter = Submitter(
         await open_job_service(config, request.backend_name),
         logger,
         runtime_block_name=arguments.runtime_block_name,
+        patience=_patience(),
         cancel_job_on_cancellation=cancel_job_on_cancellation,
     )
     chosen = await run_blocking(_chosen, arguments, request, config)
     return await submitter.submit(
         request,
+        tag=tag,
+        visibility_delay=DEFAULT_VISIBILITY_DELAY,
         input_digest=arguments.input_digest,
         content_digest=None if chosen is None else chosen.content_digest,
     )
@@ -262,6 +271,10 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         implementation=implementation,
         group=current_group(config),
     )
+
+
+def _patience() -> SubmissionPatience:
+    return SubmissionPatience(failing=WireLimits.current().pursuit)
 
 
 def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ async def ask_service(
         doing: What is tried, as a phrase that "failed" can follow.
         job_id: The job that the question is about.
         job_is_done: Whether that job is known to have ended with a result.
-        seconds: How long to wait for the answer; None for the pool's own limit.
+        seconds: How long to wait for the answer; None until it comes, or its requests are given up.
 
     Returns:
         The answer.

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
-from requests.exceptions import ChunkedEncodingError, InvalidJSONError
 
-from qcsc_prefect.core.error_facts import iter_error_chain
 from qcsc_prefect.core.errors import (
     InputError,
     JobError,
@@ -20,13 +18,14 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_submission_error,
 )
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
-from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
 from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
     refuse_circuits_not_isa,
     run_primitive,
 )
 from qcsc_prefect.integrations.qiskit.pubs import a_job
+from qcsc_prefect.integrations.qiskit.runtime.owned_service import own_connection
+from qcsc_prefect.integrations.qiskit.runtime.wire import watch_post
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.session import Session
 
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
-    from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
@@ -43,6 +41,7 @@ __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
 
 #: What the client raises over an answer that is JSON and no object, such as null.
 _STUMBLED = (AttributeError, KeyError, TypeError)
+_CLIENT_ERRORS_BEGIN = 400
 _SERVER_ERRORS = 500
 
 
@@ -51,24 +50,21 @@ class NativeSubmission(NamedTuple):
 
     Attributes:
         job: The native job.
-        sent_again: Whether the submission was sent more than once on its way.
         session_id: The batch or session that the job belongs to, where it belongs to one.
     """
 
     job: RuntimeJobV2
-    sent_again: bool
     session_id: str | None = None
 
 
 def submit_natively(
-    backend: IBMBackend, request: JobRequest, gate: PostGate, *, secrets: Iterable[str] = ()
+    backend: IBMBackend, request: JobRequest, *, secrets: Iterable[str] = ()
 ) -> NativeSubmission:
     """Submit a job through the native primitive; blocks.
 
     Args:
         backend: The native backend.
         request: The job.
-        gate: What lets it be sent.
         secrets: Texts that must stand in no message.
 
     Returns:
@@ -78,27 +74,26 @@ def submit_natively(
         InputError: If the client refuses the request; nothing was sent.
         SubmissionError: If no job was created.
         SubmissionUncertainError: If a job may have been created.
-        GivenUpError: If the gate was closed before the job was sent.
     """
     if request.implementation == "client_side" or request.group is not None:
         # The classic primitives make this check themselves, but only in an open batch or session;
         # the client-side ones leave it to the service.
         refuse_circuits_not_isa(request.pubs, backend)
     if request.group is None:
-        return _submit(backend, request, backend, gate, secrets)
+        return _submit(backend, request, backend, secrets)
     # Refuses bad options before a batch or session is opened for them.
     create_primitive(
         request.primitive, backend, _options_with_tags(request), request.implementation
     )
     try:
-        return _submit_to(request.group, backend, request, gate, secrets)
+        return _submit_to(request.group, backend, request, secrets)
     except SubmissionUncertainError:
         raise
     except SubmissionError:
         # Refused for certain. Asked only now whether the batch has ended: few have.
         if not _has_ended(request.group, backend):
             raise
-    return _submit_to(request.group, backend, request, gate, secrets)
+    return _submit_to(request.group, backend, request, secrets)
 
 
 def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> SubmissionError:
@@ -123,11 +118,10 @@ def _submit_to(
     group: ExecutionGroup,
     backend: IBMBackend,
     request: JobRequest,
-    gate: PostGate,
     secrets: Iterable[str],
 ) -> NativeSubmission:
     native_mode = _opened(group, backend, secrets)
-    submitted = _submit(backend, request, native_mode, gate, secrets)
+    submitted = _submit(backend, request, native_mode, secrets)
     return submitted._replace(session_id=native_mode.session_id)
 
 
@@ -171,15 +165,14 @@ def _submit(
     backend: IBMBackend,
     request: JobRequest,
     mode: IBMBackend | Session,
-    gate: PostGate,
     secrets: Iterable[str],
 ) -> NativeSubmission:
     primitive = create_primitive(
         request.primitive, mode, _options_with_tags(request), request.implementation
     )
     doing = f"Submitting {a_job(request.primitive)}"
-    session = backend._api_client._session  # noqa: SLF001 - the client hides it
-    with watch_posts(session, gate) as posts:
+    own_connection(backend._api_client)  # noqa: SLF001 - the client hides it
+    with watch_post() as post:
         try:
             native_job = run_primitive(
                 primitive,
@@ -189,55 +182,46 @@ def _submit(
                 precision=request.precision,
             )
         except (*CLIENT_ERRORS, *UNREADABLE) as error:
-            if posts.accepted:
-                raise SubmissionUncertainError(
-                    redacted(
-                        f"{doing} on {request.backend_name}: the service accepted it, and its "
-                        f"answer cannot be read ({type(error).__name__}: {error}). Look for the "
-                        "job on the service before submitting again; with cache_submit=True a "
-                        "rerun does so by itself.",
-                        secrets,
-                    ),
-                    backend_name=request.backend_name,
-                ) from None
-            if _is_about_an_answer(error, posts.last_method):
-                # It was not the answer of the submission, so none was sent.
-                raise SubmissionError(
-                    redacted(
-                        f"{doing} failed on {request.backend_name}, no job was created: what the "
-                        "service says about the backend or the instance cannot be read "
-                        f"({type(error).__name__}: {error}). This may pass: try again later.",
-                        secrets,
-                    ),
-                    backend_name=request.backend_name,
-                    retryable=True,
-                ) from None
-            if isinstance(error, IBMInputValueError) or not isinstance(error, CLIENT_ERRORS):
+            stumbled = post.asked and isinstance(error, _STUMBLED)
+            if not post.sent and (
+                isinstance(error, IBMInputValueError)
+                or not (stumbled or isinstance(error, CLIENT_ERRORS))
+            ):
                 raise InputError(
                     f"Tried to run {len(request.pubs)} PUBs on {request.backend_name}; the client "
                     f"refused them before sending: {error}",
                     path="pubs",
                 ) from error
+            said = f"({type(error).__name__}: {error})"
+            if post.status is not None and post.status < _CLIENT_ERRORS_BEGIN:
+                raise SubmissionUncertainError(
+                    redacted(
+                        f"{doing} on {request.backend_name}: the service accepted it, and its "
+                        f"answer cannot be read {said}. Look for the job on the service before "
+                        "submitting again; with cache_submit=True a rerun does so by itself.",
+                        secrets,
+                    ),
+                    backend_name=request.backend_name,
+                ) from None
+            if stumbled:
+                raise SubmissionError(
+                    redacted(
+                        f"{doing} failed on {request.backend_name}, no job was created: what the "
+                        f"service says about the backend or the instance cannot be read {said}. "
+                        "This may pass: try again later.",
+                        secrets,
+                    ),
+                    backend_name=request.backend_name,
+                    retryable=True,
+                ) from None
             raise translate_qiskit_submission_error(
-                error, backend_name=request.backend_name, doing=doing, secrets=secrets
+                error,
+                backend_name=request.backend_name,
+                doing=doing,
+                secrets=secrets,
+                sent=post.sent,
             ) from None
-    return NativeSubmission(native_job, posts.sent_again)
-
-
-def _is_about_an_answer(error: Exception, method: str | None) -> bool:
-    """Whether a request that precedes the submission was answered by what cannot be understood.
-
-    Args:
-        error: What the client raised.
-        method: Method of the last request that was answered; None where none was.
-    """
-    if method == "POST":
-        return False
-    stumbled = method is not None and isinstance(error, _STUMBLED)
-    return stumbled or any(
-        isinstance(link, InvalidJSONError | ChunkedEncodingError)
-        for link in iter_error_chain(error)
-    )
+    return NativeSubmission(native_job)
 
 
 def _options_with_tags(request: JobRequest) -> dict[str, object]:

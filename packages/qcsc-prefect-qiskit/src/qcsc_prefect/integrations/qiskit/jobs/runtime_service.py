@@ -10,7 +10,6 @@ import asyncio
 import os
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,36 +17,28 @@ from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
 from qcsc_prefect.core.errors import (
     JobError,
-    JobNotFoundError,
     ResultUnavailableError,
     SubmissionError,
 )
-from qcsc_prefect.integrations.qiskit.error_translation import (
-    translate_qiskit_error,
-    translate_qiskit_submission_error,
-)
+from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
-from qcsc_prefect.integrations.qiskit.jobs.late_submissions import LateSubmissions
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
 from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
     nothing_submitted,
     submit_natively,
 )
-from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
-from qcsc_prefect.integrations.qiskit.jobs.reading_again import read_again
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
 from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.pubs import a_job
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-    from concurrent.futures import Future
 
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, RuntimeJobV2
     from qiskit_ibm_runtime.api.client import RuntimeClient
@@ -59,7 +50,7 @@ if TYPE_CHECKING:
         JobStatus,
     )
 
-__all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
+__all__ = ["RuntimeJobService", "runtime_job_service"]
 
 _UNAUTHORIZED = 401
 
@@ -67,24 +58,6 @@ T = TypeVar("T")
 
 _services: dict[Hashable, RuntimeJobService] = {}
 _services_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class AnswerLimits:
-    """How long the service may take for its answers; all in seconds.
-
-    Attributes:
-        question: For a question with a short answer.
-        submission: For a submission, whose input may be large.
-        result: For a result, which may be large.
-        again: For the last of several readings to begin of a result that did not come whole. A
-            fault that lasts longer is for the retries of a task, which leave minutes between them.
-    """
-
-    question: float = ANSWER_SECONDS
-    submission: float = 900.0
-    result: float = 3600.0
-    again: float = 60.0
 
 
 def runtime_job_service(found: ConfiguredInstance) -> RuntimeJobService:
@@ -101,21 +74,18 @@ class RuntimeJobService:
 
     Args:
         found: The instance, with a configuration that leads to it alone.
-        limits: How long the service may take for its answers.
     """
 
     instance: str | None
     #: A second look this soon finds a job that ran at once; jobs take longer on a real device.
     first_pause = 0.3
 
-    def __init__(self, found: ConfiguredInstance, limits: AnswerLimits | None = None) -> None:
+    def __init__(self, found: ConfiguredInstance) -> None:
         self.instance = found.crn
         self._crn = found.crn
         self._config = found.config
-        self.limits = limits or AnswerLimits()
         # Native job objects by id, each with the service whose connections it uses.
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
-        self._late = LateSubmissions()
         self._clock = ServiceClock()
         self._asked = StatusQuestions(found, self._clock)
         self._recent = RecentJobs(self._created_since, self._clock)
@@ -123,9 +93,6 @@ class RuntimeJobService:
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
-        late = await self._late.answer(request, self.limits.submission)
-        if late is not None:
-            return late
         with self._recent.submission():
             try:
                 return await self._submit(request)
@@ -137,54 +104,34 @@ class RuntimeJobService:
             return await self._submit(request)
 
     async def _submit(self, request: JobRequest) -> SubmittedJob:
-        gate = PostGate()
-
-        def leave(answer: Future[SubmittedJob]) -> None:
-            if not gate.close():
-                self._late.leave(request, answer)
-
         try:
             return await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: self._submit_on(backend, request, gate),
-                seconds=self.limits.submission,
-                left_behind=leave,
+                lambda backend: self._submit_on(backend, request),
             )
         except SubmissionError:
             raise
         except JobError as error:
-            raise nothing_submitted(error, request.backend_name) from None
+            reason = error
         except TimeoutError as error:
-            doing = f"Submitting {a_job(request.primitive)}"
-            secrets = secrets_of(self._config)
-            if gate.close():
-                reason = translate_qiskit_error(
-                    error,
-                    job_id=None,
-                    backend_name=request.backend_name,
-                    doing=doing,
-                    secrets=secrets,
-                )
-                raise nothing_submitted(reason, request.backend_name) from None
-            raise translate_qiskit_submission_error(
-                error, backend_name=request.backend_name, doing=doing, secrets=secrets
-            ) from None
+            reason = translate_qiskit_error(
+                error,
+                job_id=None,
+                backend_name=request.backend_name,
+                doing=f"Submitting {a_job(request.primitive)}",
+                secrets=secrets_of(self._config),
+            )
+        raise nothing_submitted(reason, request.backend_name)
 
-    def _submit_on(self, backend: IBMBackend, request: JobRequest, gate: PostGate) -> SubmittedJob:
+    def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
         began = datetime.now(UTC)
-        submitted = submit_natively(backend, request, gate, secrets=secrets_of(self._config))
+        submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
         answered = datetime.now(UTC)
         job_id = submitted.job.job_id()
         self._native_jobs[job_id] = (backend.service, submitted.job)
         self._clock.note_submission(job_id, began, answered)
-        return SubmittedJob(
-            job_id,
-            request.backend_name,
-            answered,
-            submitted.sent_again,
-            submitted.session_id,
-        )
+        return SubmittedJob(job_id, request.backend_name, answered, submitted.session_id)
 
     def prepare(self, backend_name: str) -> None:
         """Begin to load a backend that a submission is about to need."""
@@ -202,27 +149,17 @@ class RuntimeJobService:
                 doing="Looking for a job of this input",
             )
         # A search that passes the filter over would show the jobs of others.
-        listed = [
+        return [
             job
             for job in map(listed_job, reversed(found or []))
             if job.tags is None or tag in job.tags
         ]
-        late = self._late.listed(tag)
-        if late is None:
-            return listed
-        if any(job.job_id == late.job_id for job in listed):
-            self._late.forget(tag)
-        elif created_after is None or late.submitted_at >= created_after:
-            listed += await self._not_shown_yet(late, tag)
-        return listed
 
     async def jobs_beside(
         self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
     ) -> list[ListedJob]:
         """List the jobs that carry the tag of a job which has just been submitted."""
-        recent = None
-        if self._late.listed(tag) is None:
-            recent = await self._recent.beside(job_id, tag, since)
+        recent = await self._recent.beside(job_id, tag, since)
         if recent is None:
             return await self.jobs_with_tag(tag, created_after)
         return [
@@ -237,39 +174,18 @@ class RuntimeJobService:
             doing="Looking for jobs that were submitted just now",
         )
 
-    async def _not_shown_yet(self, late: SubmittedJob, tag: str) -> list[ListedJob]:
-        try:
-            status = await self.status(late.job_id)
-        except JobNotFoundError:
-            self._late.forget(tag)
-            return []
-        return [
-            ListedJob(
-                late.job_id,
-                late.backend_name,
-                status.state,
-                late.submitted_at,
-                session_id=late.session_id,
-                tags=self._late.tags(tag),
-            )
-        ]
-
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
-        return await self._asked.status(job_id, seconds=self.limits.question)
+        return await self._asked.status(job_id)
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand: one search tells it of all that it shows."""
-        return await self._asked.statuses(job_ids, seconds=self.limits.question)
+        return await self._asked.statuses(job_ids)
 
     async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
         """Read the result of a job that is done, again where it did not come whole."""
         began = time.monotonic()
-        again = self.limits.again if seconds is None else min(seconds, self.limits.again)
-        native_job = await read_again(
-            lambda: self._native_job(job_id, job_is_done=True), seconds=again
-        )
-        limit = self.limits.result
+        native_job = await self._native_job(job_id, job_is_done=True)
 
         async def download() -> str:
             try:
@@ -279,7 +195,7 @@ class RuntimeJobService:
                     job_id=job_id,
                     job_is_done=True,
                     # What is handed out once would be lost with a download that is given up.
-                    seconds=limit if seconds is None or native_job.private else min(seconds, limit),
+                    seconds=None if native_job.private else seconds,
                 )
             except JobError as error:
                 raise _unavailable_now(error) from None
@@ -287,16 +203,11 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            fetched = await decode_within(seconds, native_job, text)
             self._private.add(job_id)
         else:
-
-            async def read() -> FetchedResult:
-                text = await download()
-                left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
-                return await decode_within(left, native_job, text)
-
-            fetched = await read_again(read, seconds=again)
+            text = await download()
+        left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+        fetched = await decode_within(left, native_job, text)
         self._native_jobs.pop(job_id, None)
         return fetched
 
@@ -340,7 +251,7 @@ class RuntimeJobService:
             doing=doing,
             job_id=job_id,
             job_is_done=job_is_done,
-            seconds=self.limits.question if seconds is None else seconds,
+            seconds=seconds,
         )
 
     def _connection(self, service: QiskitRuntimeService) -> RuntimeClient:

@@ -67,7 +67,6 @@ class JobRequest:
         tags: Tags under which the service is to list the job.
         implementation: Which of the client's implementations of the primitive.
         group: The batch or session that the job belongs to; None for a job by itself.
-        input_tag: That of the tags which names the input, where it is to be submitted once.
     """
 
     primitive: PrimitiveName
@@ -79,7 +78,6 @@ class JobRequest:
     tags: tuple[str, ...] = ()
     implementation: PrimitiveImplementation = "classic"
     group: ExecutionGroup | None = None
-    input_tag: str | None = None
 
     @property
     def effort(self) -> float | None:
@@ -100,15 +98,12 @@ class SubmittedJob:
         job_id: Its id.
         backend_name: Its backend.
         submitted_at: When it was submitted.
-        sent_again: Whether the submission was sent more than once on its way, so that the service
-            may have made more jobs of it.
         session_id: The batch or session that it belongs to, where it belongs to one.
     """
 
     job_id: str
     backend_name: str
     submitted_at: datetime
-    sent_again: bool = False
     session_id: str | None = None
 
 

@@ -48,12 +48,11 @@ class StatusQuestions:
         self._jobs = JobStatuses(clock)
         self._positions = QueuePositions()
 
-    async def status(self, job_id: str, *, seconds: float) -> JobStatus:
+    async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands.
 
         Args:
             job_id: The job.
-            seconds: How long to wait for an answer.
 
         Returns:
             Where it stands.
@@ -66,17 +65,13 @@ class StatusQuestions:
             lambda service: self._jobs.status(self._connection(service), job_id),
             doing="Reading the status of the job",
             job_id=job_id,
-            seconds=seconds,
         )
 
-    async def statuses(
-        self, job_ids: Sequence[str], *, seconds: float
-    ) -> dict[str, JobStatus | JobError]:
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand: one search tells it of all that it shows.
 
         Args:
             job_ids: The jobs.
-            seconds: How long to wait for an answer.
 
         Returns:
             For each job its status, or the error that asking for it gave; a job whose turn has not
@@ -90,7 +85,6 @@ class StatusQuestions:
                     client, self._jobs.statuses(client, job_ids), again=few
                 ),
                 doing=f"Asking how {len(job_ids)} jobs stand",
-                seconds=seconds,
             )
             if not isinstance(found, JobError):
                 listed = found
@@ -102,20 +96,18 @@ class StatusQuestions:
         others = [job_id for job_id in job_ids if job_id not in listed]
         asked = random.sample(others, min(_AT_ONE_LOOK, len(others)))
         answers = await asyncio.gather(
-            *(self._status_or_error(job_id, few=few, seconds=seconds) for job_id in asked)
+            *(self._status_or_error(job_id, few=few) for job_id in asked)
         )
         told = {**listed, **dict(zip(asked, answers, strict=True))}
         return {job_id: answer for job_id, answer in told.items() if answer is not None}
 
-    async def _status_or_error(
-        self, job_id: str, *, few: bool, seconds: float
-    ) -> JobStatus | JobError | None:
+    async def _status_or_error(self, job_id: str, *, few: bool) -> JobStatus | JobError | None:
         def ask(client: RuntimeClient) -> JobStatus | None:
             status = self._jobs.status(client, job_id)
             return self._positions.added(client, {job_id: status}, again=few)[job_id]
 
         return await self._answer_or_error(
-            ask, doing="Reading the status of the job", job_id=job_id, seconds=seconds
+            ask, doing="Reading the status of the job", job_id=job_id
         )
 
     async def _answer_or_error(
@@ -123,7 +115,6 @@ class StatusQuestions:
         question: Callable[[RuntimeClient], T],
         *,
         doing: str,
-        seconds: float,
         job_id: str | None = None,
     ) -> T | JobError:
         try:
@@ -132,7 +123,6 @@ class StatusQuestions:
                 lambda service: question(self._connection(service)),
                 doing=doing,
                 job_id=job_id,
-                seconds=seconds,
             )
         except JobError as error:
             return error

@@ -5,9 +5,9 @@ more only to throw it away, with a warning for each; and as every request costs 
 milliseconds of computing, more threads at once would not make it faster, but hold up the event
 loop, which waits for the interpreter like any other thread.
 
-The client sets no limit on how long it waits for an answer, so a call can hang for ever. Its
-thread is then left behind. It belongs to no executor, because the end of the process would wait
-for an executor's threads. A call that is given up before it got its turn is never begun.
+Every request has a time limit (see `wire`), so every thread comes back. They belong to no executor
+all the same, because the end of the process would wait for an executor's threads. A call that is
+given up before it got its turn is never begun.
 
 The threads are started once and wait for calls. Starting one waits until it runs, which among busy
 threads takes as long as all their turns with the interpreter; twenty calls that each started a
@@ -31,7 +31,7 @@ from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALLS_AT_ONCE", "ClientThreads", "NotBegunError", "comes_within"]
+__all__ = ["CALLS_AT_ONCE", "ClientThreads"]
 
 T = TypeVar("T")
 
@@ -40,11 +40,7 @@ T = TypeVar("T")
 CALLS_AT_ONCE = 9
 
 
-class NotBegunError(TimeoutError):
-    """The time was over before the call was begun, and it will not be: it has sent nothing."""
-
-
-async def comes_within(seconds: float | None, future: Future[T]) -> bool:
+async def _comes_within(seconds: float | None, future: Future[T]) -> bool:
     """Wait for a future of another thread, and leave it alone if it takes longer.
 
     Args:
@@ -117,7 +113,6 @@ class ClientThreads:
         function: Callable[..., T],
         *arguments: object,
         seconds: float | None = None,
-        left_behind: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call a function in a thread, in a copy of the caller's context.
 
@@ -125,34 +120,30 @@ class ClientThreads:
             function: What to call.
             *arguments: Its arguments.
             seconds: How long to wait for its turn, and from then on for its end; None for ever.
-            left_behind: Told of a call that goes on when nobody waits for it any more, because the
-                time is over or the caller was cancelled; gets what the outcome will be.
 
         Returns:
             What the function returned; what it raised is raised here.
 
         Raises:
-            NotBegunError: If all threads are taken all that time. The function is not called.
-            TimeoutError: If the function does not end in time. It goes on.
+            TimeoutError: If all threads are taken all that time, and then the function is not
+                called; or if it does not end in time, and then it goes on.
         """
         begun: Future[None] = Future()
         outcome: Future[T] = Future()
         # A running future cannot be cancelled: the thread finishes what it began.
         outcome.set_running_or_notify_cancel()
         self._calls.put(_Call(begun, outcome, contextvars.copy_context(), function, arguments))
-        heard = False
         try:
-            if not await comes_within(seconds, begun) and begun.cancel():
-                raise NotBegunError(
+            if not await _comes_within(seconds, begun) and begun.cancel():
+                raise TimeoutError(
                     f"earlier calls of the service have not ended for {seconds:g} s, and this one "
                     "was not begun"
                 )
-            if heard := await comes_within(seconds, outcome):
+            if await _comes_within(seconds, outcome):
                 return outcome.result()
             raise TimeoutError(f"the service has not answered for {seconds:g} s")
         finally:
-            if not heard and not begun.cancel() and left_behind is not None:
-                left_behind(outcome)
+            begun.cancel()  # where the caller was cancelled before its turn
 
 
 def _start_thread(calls: _Calls, *, others: int = 0) -> None:

@@ -23,16 +23,16 @@ from qcsc_prefect.integrations.qiskit.runtime.backend_lookup import (
     load_backend,
     why_not_found,
 )
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
+from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from concurrent.futures import Future
 
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
-__all__ = ["ANSWER_SECONDS", "BACKEND_LIFETIME", "ServiceConfig", "ServicePool", "get_service_pool"]
+__all__ = ["BACKEND_LIFETIME", "MAKING_SECONDS", "ServiceConfig", "ServicePool", "get_service_pool"]
 
 T = TypeVar("T")
 
@@ -40,10 +40,9 @@ T = TypeVar("T")
 #: are read again. Devices are calibrated hourly at the most; three requests in this time are few.
 BACKEND_LIFETIME = 300.0
 
-#: Seconds within which the service must answer a call. The client itself goes on for 15 s on a
-#: failing service and for a minute while a token cannot be renewed, and waits for ever for one that
-#: accepts a request and does not answer it.
-ANSWER_SECONDS = 180.0
+#: Seconds within which a service or backend must be made. Requests have limits of their own; a
+#: configuration with a ``get_service`` or ``get_backend`` of its own may wait for something else.
+MAKING_SECONDS = 900.0
 
 
 class ServiceConfig(Protocol):
@@ -86,17 +85,17 @@ class ServicePool:
 
     Args:
         backend_lifetime: Seconds for which a backend object is handed out.
-        answer_seconds: Seconds within which the service must answer, where a call does not say.
+        making_seconds: Seconds within which a service or backend must be made.
     """
 
     def __init__(
         self,
         *,
         backend_lifetime: float = BACKEND_LIFETIME,
-        answer_seconds: float = ANSWER_SECONDS,
+        making_seconds: float = MAKING_SECONDS,
     ) -> None:
         self._backend_lifetime = backend_lifetime
-        self._answer_seconds = answer_seconds
+        self._making_seconds = making_seconds
         self._services: dict[Hashable, _PooledService] = {}
         self._lock = threading.Lock()
         # Tells configurations with different credentials apart without keeping any as a key.
@@ -173,13 +172,13 @@ class ServicePool:
         Args:
             config: The configuration.
             function: What to call; it gets the native service and may block.
-            seconds: How long to wait for it; None for the pool's own limit.
+            seconds: How long to wait for it; None until it ends.
 
         Returns:
             What the function returned; what it raised is raised here.
 
         Raises:
-            TimeoutError: If the service does not answer; the next call uses a new one.
+            TimeoutError: If it does not end in time.
         """
         from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 
@@ -200,9 +199,6 @@ class ServicePool:
         config: ServiceConfig,
         name: str,
         function: Callable[[IBMBackend], T],
-        *,
-        seconds: float | None = None,
-        left_behind: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call a function with a backend in a thread, once, whatever comes of it.
 
@@ -210,8 +206,6 @@ class ServicePool:
             config: The configuration.
             name: Name of the backend.
             function: What to call; it gets the native backend and may block.
-            seconds: How long to wait for it; None for the pool's own limit.
-            left_behind: Told of a call that goes on when nobody waits for it any more.
 
         Returns:
             What the function returned; what it raised is raised here.
@@ -219,20 +213,10 @@ class ServicePool:
         Raises:
             QiskitRuntimeConfigError: If the service cannot be made, or has no such backend.
             JobError: If the service could not be asked for the backend.
-            NotBegunError: If the time is over before the function was called; it never will be.
-            TimeoutError: If the function does not end in time; it goes on.
+            TimeoutError: If the backend cannot be made in time.
         """
-        try:
-            backend = await self.backend(config, name)
-        except TimeoutError as error:
-            raise NotBegunError(str(error)) from None
-        threads = self._pooled(config).threads
-        limit = self._answer_seconds if seconds is None else seconds
-        try:
-            return await threads.call(function, backend, seconds=limit, left_behind=left_behind)
-        except TimeoutError:
-            self.discard(config, backend.service)
-            raise
+        backend = await self.backend(config, name)
+        return await self._pooled(config).threads.call(function, backend)
 
     async def _call(
         self,
@@ -242,20 +226,14 @@ class ServicePool:
         seconds: float | None,
     ) -> T:
         service = await self._made(config, pooled)
-        limit = self._answer_seconds if seconds is None else seconds
-        try:
-            return await pooled.threads.call(function, service, seconds=limit)
-        except TimeoutError:
-            # Its threads may hang for ever, and there is a limited number of them.
-            self.discard(config, service)
-            raise
+        return await pooled.threads.call(function, service, seconds=seconds)
 
     async def _made(self, config: ServiceConfig, pooled: _PooledService) -> QiskitRuntimeService:
         try:
-            return await pooled.wait(self._answer_seconds)
+            return await pooled.wait(self._making_seconds)
         except TimeoutError:
             self._forget(self.key(config), pooled)
-        raise TimeoutError(f"no service could be made for {self._answer_seconds:g} s")
+        raise TimeoutError(f"no service could be made for {self._making_seconds:g} s")
 
     def discard(self, config: ServiceConfig, service: QiskitRuntimeService | None = None) -> None:
         """Forget the service of a configuration and its backends; the next call makes new ones.
@@ -312,11 +290,19 @@ class ServicePool:
     def _make_service(self, config: ServiceConfig, key: Hashable, pooled: _PooledService) -> None:
         def make() -> QiskitRuntimeService:
             # Imports the client, which takes seconds; in this thread it may.
-            from qcsc_prefect.integrations.qiskit.runtime.sign_in import sign_in_promptly
+            from qcsc_prefect.integrations.qiskit.runtime.owned_service import own_service
+            from qcsc_prefect.integrations.qiskit.runtime.wire import wait_out
 
-            service = config.get_service()
-            sign_in_promptly(service)  # where a configuration makes its service by itself
-            return service
+            def attempt() -> QiskitRuntimeService:
+                service = config.get_service()
+                own_service(service)  # where a configuration makes its service by itself
+                return service
+
+            return wait_out(
+                attempt,
+                patience=WireLimits.current().patience,
+                doing="Opening the service",
+            )
 
         make_once(pooled, make, functools.partial(self._forget, key, pooled))
 
@@ -352,11 +338,11 @@ class ServicePool:
         if load is not None:
             make_once(wanted, load, forget)
         try:
-            return await wanted.wait(self._answer_seconds)
+            return await wanted.wait(self._making_seconds)
         except TimeoutError:
             # Its thread may hang for ever, and holds the lock of all lookups.
             self._forget(self.key(config), pooled)
-        raise TimeoutError(f"backend {name} could not be read for {self._answer_seconds:g} s")
+        raise TimeoutError(f"backend {name} could not be read for {self._making_seconds:g} s")
 
     def key(self, config: ServiceConfig) -> Hashable:
         """Return what two configurations have in common if they share a service.

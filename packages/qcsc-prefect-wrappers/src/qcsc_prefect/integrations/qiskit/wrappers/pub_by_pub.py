@@ -141,9 +141,7 @@ async def locate_pubs(
         return await find_submitted_job(
             replace(
                 prepared,
-                request=replace(
-                    prepared.request, tags=tuple(submission.tags), input_tag=submission.tag
-                ),
+                request=replace(prepared.request, tags=tuple(submission.tags)),
                 identity=replace(
                     prepared.identity,
                     key=submission.key,
