@@ -14,6 +14,9 @@ os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="qcsc-prefect-tests-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
 os.environ.pop("PREFECT_API_URL", None)
+# A fault without end ends for a test after a second, not after a minute.
+os.environ["QCSC_PREFECT_PATIENCE_SECONDS"] = "1"
+os.environ["QCSC_PREFECT_ANSWER_SECONDS"] = "20"
 
 
 @pytest.fixture(scope="session")
