@@ -1,14 +1,13 @@
-"""Calls in threads that are given up: before their turn never made, after it left to go on."""
+"""Calls in threads that are given up: before their turn they are never made."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads, NotBegunError
+from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
 
 
 async def begun(threads: ClientThreads, release: threading.Event) -> asyncio.Task[bool]:
@@ -30,19 +29,16 @@ async def test_a_call_that_is_given_up_before_its_turn_is_never_made(way: str):
     threads, release = ClientThreads(at_once=1), threading.Event()
     first = await begun(threads, release)
     made: list[str] = []
-    left: list[Future[None]] = []
-    second = asyncio.create_task(
-        threads.call(made.append, "second", seconds=0.1, left_behind=left.append)
-    )
+    second = asyncio.create_task(threads.call(made.append, "second", seconds=0.1))
     if way == "cancellation":
         await asyncio.sleep(0)
         second.cancel()
-    with pytest.raises(NotBegunError if way == "timeout" else asyncio.CancelledError):
+    with pytest.raises(TimeoutError if way == "timeout" else asyncio.CancelledError):
         await second
     release.set()
     assert await first is True
     await threads.call(made.append, "third")
-    assert (made, left) == (["third"], [])
+    assert made == ["third"]
 
 
 async def test_the_time_that_a_call_waits_for_its_turn_is_not_taken_from_its_own():
@@ -53,27 +49,6 @@ async def test_the_time_that_a_call_waits_for_its_turn_is_not_taken_from_its_own
     release.set()
     assert await first is True
     assert await second is False
-
-
-@pytest.mark.parametrize("way", ["timeout", "cancellation"])
-async def test_the_outcome_of_a_call_that_goes_on_is_handed_over(way: str):
-    threads, release = ClientThreads(), threading.Event()
-    left: list[Future[bool]] = []
-    call = asyncio.create_task(
-        threads.call(
-            lambda: release.wait(30),
-            seconds=0.1 if way == "timeout" else None,
-            left_behind=left.append,
-        )
-    )
-    if way == "cancellation":
-        await asyncio.sleep(0.1)
-        call.cancel()
-    with pytest.raises(TimeoutError if way == "timeout" else asyncio.CancelledError) as caught:
-        await call
-    assert not isinstance(caught.value, NotBegunError)
-    release.set()
-    assert left[0].result(30) is True
 
 
 async def test_the_functions_own_timeout_is_raised_as_it_is():

@@ -16,20 +16,20 @@ from qcsc_prefect.integrations.qiskit import (
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.jobs.instances import instance_of_job
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
+from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService, FaultInjector
+from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
-DAMAGES: dict[str, Callable[[FaultInjector], None]] = {
-    "truncated": lambda faults: faults.truncate("result"),
-    "cut": lambda faults: faults.truncate("result", announced=False),
-    "a page of HTML": lambda faults: faults.malform("result"),
-    "empty": lambda faults: faults.empty("result"),
-    "null": lambda faults: faults.replace_body("result", None),
-    "a JSON text": lambda faults: faults.replace_body("result", "nothing"),
-    "a JSON number": lambda faults: faults.replace_body("result", 7),
-    "a JSON list": lambda faults: faults.replace_body("result", []),
-    "a JSON object": lambda faults: faults.replace_body("result", {}),
+DAMAGES: dict[str, Callable[..., None]] = {
+    "truncated": lambda faults, **more: faults.truncate("result", **more),
+    "cut": lambda faults, **more: faults.truncate("result", announced=False, **more),
+    "a page of HTML": lambda faults, **more: faults.malform("result", **more),
+    "empty": lambda faults, **more: faults.empty("result", **more),
+    "null": lambda faults, **more: faults.replace_body("result", None, **more),
+    "a JSON text": lambda faults, **more: faults.replace_body("result", "nothing", **more),
+    "a JSON number": lambda faults, **more: faults.replace_body("result", 7, **more),
+    "a JSON list": lambda faults, **more: faults.replace_body("result", [], **more),
+    "a JSON object": lambda faults, **more: faults.replace_body("result", {}, **more),
 }
 
 
@@ -50,12 +50,13 @@ async def test_a_body_that_stays_damaged_is_an_error_about_a_job_that_is_done(
     reference = await submit_sampler_job_task([circuit], shots=10, runtime_config=config)
     job_id = reference["job_id"]
     found = await instance_of_job(config, job_id, reference["instance"])
-    service = RuntimeJobService(found, AnswerLimits(again=0.0))
+    service = RuntimeJobService(found)
     while not (await service.status(job_id)).state.is_final:
         await asyncio.sleep(0.01)
-    DAMAGES[damage](emulated.faults)
+    DAMAGES[damage](emulated.faults, times=None)
     with pytest.raises(ResultUnavailableError, match=job_id) as caught:
         await service.result(job_id)
+    emulated.faults.clear()
     assert caught.value.retryable is True
     assert "the job is done; fetch it again" in str(caught.value).lower()
     assert "goes on" not in str(caught.value)

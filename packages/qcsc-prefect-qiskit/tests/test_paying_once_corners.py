@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,15 +15,27 @@ import pytest
 from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 
-from qcsc_prefect.core.errors import JobCancelledError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import (
+    JobCancelledError,
+    JobReferenceError,
+    SubmissionError,
+    SubmissionUncertainError,
+)
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     run_sampler_task,
     submit_sampler_job_task,
 )
+from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
+from qcsc_prefect.integrations.qiskit.submission import Submitter
+from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
+from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
+from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DELAY = 1.0
@@ -66,12 +79,20 @@ def another_machine(folder: Path):
     )
 
 
+@contextmanager
+def given_up_at_once() -> Iterator[None]:
+    """Let a submission whose job is not found be sent no second time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "0.0001")
+        yield
+
+
 async def lose_the_answer(emulated: EmulatedService, config, **more) -> str:
     """Submit a job that is accepted, while nobody learns of it; return its id."""
     before = len(emulated.jobs)
     emulated.faults.hide_new_jobs(3600)
     emulated.faults.close("submit", when="after")
-    with pytest.raises(SubmissionUncertainError):
+    with given_up_at_once(), pytest.raises(SubmissionUncertainError):
         await submit(config, **{**more, "visibility_delay": 0})
     emulated.faults.hide_new_jobs(0)
     [job] = emulated.jobs[before:]
@@ -129,7 +150,7 @@ async def test_a_refresh_that_was_never_sent_leaves_the_old_job(
 ):
     old = await submit(config)
     emulated.faults.close("submit", when="before")
-    with pytest.raises(SubmissionUncertainError):
+    with given_up_at_once(), pytest.raises(SubmissionUncertainError):
         await submit(config, refresh=True)
     assert (await submit(config))["job_id"] == old["job_id"]
     started = asyncio.get_running_loop().time()
@@ -208,16 +229,16 @@ async def test_a_repetition_that_runs_already_is_named(
 
 
 async def test_a_repetition_that_cannot_be_taken_back_any_more_is_named(
-    prefect_home: Path, emulated, config, caplog
+    prefect_home: Path, emulated, config, tmp_path: Path, caplog
 ):
     emulated.set_schedule(queued_seconds=math.inf)
-    emulated.faults.answer("submit", status=504, when="after")  # the client sends it again
+    lost = await lose_the_answer(emulated, config)
+    repeated = await repeat(emulated, config, tmp_path / "somebody", later=30)
     emulated.faults.answer("cancel", status=409, times=None)
     with caplog.at_level(logging.WARNING):
-        kept = await submit(config)
-    [repeated] = [job.id for job in emulated.jobs if job.id != kept["job_id"]]
-    assert caplog.text.count(f"Job {repeated} is a duplicate of job {kept['job_id']}") == 1
-    assert "has ended already" in caplog.text
+        assert (await submit(config))["job_id"] == lost
+    assert caplog.text.count(f"Job {repeated} (QUEUED) is a duplicate of job {lost}") == 1
+    assert "was not cancelled" in caplog.text
 
 
 async def test_a_job_that_was_cancelled_as_a_duplicate_is_fetched_by_the_one_that_was_kept(
@@ -389,3 +410,49 @@ async def test_a_damaged_intent_is_heeded(prefect_home: Path, emulated, config, 
     assert found["job_id"] == lost
     assert len(emulated.jobs) == 1
     assert f"{intent.name} is damaged" in caplog.text
+
+
+async def test_what_a_reference_cannot_hold_is_refused_before_it_is_paid_for(
+    prefect_home: Path, emulated, config
+):
+    service = await open_job_service(config, "fake_manila")
+    wrong = Submitter(service, run_logger(), runtime_block_name=7)
+    ledger = SubmissionLedger.current(run_logger())
+    request = JobRequest("sampler", coerce_pubs([one()], "sampler"), "fake_manila", tags=("mine",))
+    identity = SubmissionIdentity("a-submit-key", "mine", "digest", None, 0.2)
+    for submission in (
+        wrong.submit(request, tag="mine", visibility_delay=0.2, input_digest="digest"),
+        wrong.submit_once(request, identity, ledger, refresh=False),
+    ):
+        with pytest.raises(JobReferenceError) as refused:
+            await submission
+        assert refused.value.path == "runtime_block_name"
+    assert emulated.count("submit") == 0
+    assert await ledger.outstanding_intent("a-submit-key") is None
+
+
+@pytest.mark.parametrize("primitives", ["classic", "client_side"])
+@pytest.mark.parametrize("lose", ["closed", "504"])
+async def test_a_plain_submission_whose_answer_is_lost_is_found(
+    prefect_home: Path, emulated, config, lose: str, primitives: str
+):
+    if lose == "closed":
+        emulated.faults.close("submit", when="after")
+    else:
+        emulated.faults.answer("submit", status=504, when="after", times=6)
+    there = config.model_copy(update={"primitives": primitives})
+    output = await run_sampler_task([one()], shots=10, runtime_config=there)
+    assert [job.id for job in emulated.jobs] == [output["job_id"]]
+    emulated.faults.clear()
+    again = await run_sampler_task([one()], shots=10, runtime_config=there)
+    assert again["job_id"] != output["job_id"], "each call is a job of its own"
+
+
+async def test_a_plain_submission_without_room_for_a_tag_says_that_it_is_uncertain(
+    prefect_home: Path, emulated, config
+):
+    emulated.faults.close("submit", when="after")
+    options = {"environment": {"job_tags": [f"tag {number}" for number in range(8)]}}
+    with pytest.raises(SubmissionUncertainError):
+        await run_sampler_task([one()], shots=10, runtime_config=config, options=options)
+    assert emulated.count("submit") == 1

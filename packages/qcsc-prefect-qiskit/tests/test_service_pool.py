@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 from qcsc_prefect.integrations.qiskit.runtime import service_pool
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import NotBegunError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import (
     ACCOUNT_NAME,
@@ -384,57 +384,53 @@ async def test_a_fault_of_the_calibration_carries_its_facts(
     assert (await pool.backend(config, BACKEND)).target.num_qubits == 5
 
 
-async def test_a_backend_request_that_hangs_does_not_stop_the_next_one(
-    emulated: EmulatedService, config: QiskitRuntimeConfig
+@pytest.fixture
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QCSC_PREFECT_ANSWER_SECONDS", "1.5")
+
+
+async def test_a_request_that_hangs_is_asked_again(
+    short_answers: None, emulated: EmulatedService, config: QiskitRuntimeConfig
 ) -> None:
-    pool = ServicePool(answer_seconds=2.0)
+    pool = ServicePool()
     await pool.service(config)
     emulated.faults.delay(60, "configuration", times=1)
-    with pytest.raises(TimeoutError, match=f"{BACKEND} could not be read for 2 s"):
-        await pool.backend(config, BACKEND)
     assert (await asyncio.wait_for(pool.backend(config, BACKEND), 20)).name == BACKEND
 
 
-async def test_a_call_whose_backend_cannot_be_read_in_time_is_not_begun(
-    emulated: EmulatedService, config: QiskitRuntimeConfig
+async def test_a_service_that_never_says_anything_is_an_error_with_its_facts(
+    short_answers: None, emulated: EmulatedService, config: QiskitRuntimeConfig
 ) -> None:
-    pool = ServicePool(answer_seconds=2.0)
-    await pool.service(config)
-    emulated.faults.delay(60, "configuration", times=1)
-    called: list[object] = []
-    with pytest.raises(NotBegunError):
-        await pool.call_backend(config, BACKEND, called.append, seconds=20)
-    await pool.call_backend(config, BACKEND, called.append, seconds=20)
-    assert len(called) == 1
-
-
-async def test_an_instance_that_cannot_be_found_in_time_is_an_error_with_its_facts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account = EmulatedAccount(instances=(EmulatedInstance(), EmulatedInstance(name="second")))
-    with EmulatedService(backends=[BACKEND], accounts=[account]) as emulated:
-        file = emulated.account_file(tmp_path / "accounts.json", instance="auto")
-        config = QiskitRuntimeConfig(account_name=ACCOUNT_NAME, filename=str(file))
-        # Long enough for a busy machine to make the service, which comes first.
-        monkeypatch.setattr(service_pool, "_pool", ServicePool(answer_seconds=8.0))
-        emulated.faults.delay(60, "configuration", times=1)
-        with pytest.raises(JobError, match="Finding the service instance failed") as caught:
-            await instance_for_backend(config, BACKEND)
-        assert caught.value.retryable is True
-        assert (await instance_for_backend(config, BACKEND)).crn == emulated.instance
-
-
-async def test_the_question_why_there_is_no_backend_is_not_waited_for_without_end(
-    emulated: EmulatedService, config: QiskitRuntimeConfig
-) -> None:
-    pool = ServicePool(answer_seconds=2.0)
+    pool = ServicePool()
     await pool.service(config)
     emulated.faults.delay(60, "usage")
-    with pytest.raises(TimeoutError, match="has not answered for 2 s"):
-        await asyncio.wait_for(pool.backend(config, "no_such"), 20)
+    emulated.faults.delay(60, "configuration")
+    with pytest.raises(JobError, match="ReadTimeout") as caught:
+        await asyncio.wait_for(pool.backend(config, "no_such"), 60)
+    assert caught.value.retryable is True
     emulated.faults.clear()
     with pytest.raises(QiskitRuntimeConfigError, match=f"'no_such'.*{BACKEND}"):
         await pool.backend(config, "no_such")
+
+
+class SlowConfig(QiskitRuntimeConfig):
+    """A block that waits for something else than the service."""
+
+    _block_type_slug = "slow-config"
+
+    def get_service(self) -> QiskitRuntimeService:
+        time.sleep(3)
+        return super().get_service()
+
+
+async def test_a_service_that_cannot_be_made_in_time_is_an_error_with_its_facts(
+    emulated: EmulatedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_pool, "_pool", ServicePool(making_seconds=0.5))
+    config = SlowConfig(backend_name=BACKEND)
+    with pytest.raises(JobError, match=r"Finding the service instances failed.*0\.5 s") as caught:
+        await instance_for_backend(config, BACKEND)
+    assert caught.value.retryable is True
 
 
 async def test_discarding_only_what_failed(config: QiskitRuntimeConfig, pool: ServicePool) -> None:

@@ -34,7 +34,7 @@ from qcsc_prefect.integrations.qiskit import (
 )
 from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import AnswerLimits, RuntimeJobService
+from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
@@ -255,14 +255,11 @@ async def test_no_look_comes_before_the_service_asks_for_it(
     assert (asked[1] - asked[0]).total_seconds() >= 2
 
 
-async def test_a_request_that_the_client_puts_off_for_long_does_not_end_the_wait(
-    prefect_home: Path, emulated, config
+async def test_a_request_that_is_put_off_does_not_end_the_wait(
+    prefect_home: Path, emulated, config, service
 ):
     job_id = await submit(config)
-    service = RuntimeJobService(
-        ConfiguredInstance(emulated.instance, config), AnswerLimits(question=1.0)
-    )
-    emulated.faults.answer("job", status=429, retry_after=20)  # for which the client sleeps
+    emulated.faults.answer("job", status=429, retry_after=4)  # longer than the patience
     status = await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(), nothing), 15)
     assert status.state is JobState.DONE
 
@@ -278,14 +275,15 @@ async def test_an_outage_without_end_is_an_error_with_its_facts(
     assert (caught.value.status, caught.value.retryable) == (429, True)
 
 
-async def test_a_service_that_never_answers_is_an_outage(prefect_home: Path, emulated, config):
+async def test_a_service_that_never_answers_is_an_outage(
+    prefect_home: Path, emulated, config, monkeypatch
+):
+    monkeypatch.setenv("QCSC_PREFECT_ANSWER_SECONDS", "0.5")
     emulated.set_schedule(queued_seconds=math.inf)
     job_id = await submit(config)
-    service = RuntimeJobService(
-        ConfiguredInstance(emulated.instance, config), AnswerLimits(question=0.3)
-    )
+    service = RuntimeJobService(ConfiguredInstance(emulated.instance, config))
     emulated.faults.delay(60, "job")
-    with pytest.raises(JobError, match="has not answered") as caught:
+    with pytest.raises(JobError, match="ReadTimeout") as caught:
         await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=1.0), nothing), 30)
     assert caught.value.retryable is True
     emulated.faults.clear()

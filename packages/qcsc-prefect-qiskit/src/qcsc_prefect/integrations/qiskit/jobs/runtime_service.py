@@ -200,14 +200,22 @@ class RuntimeJobService:
             except JobError as error:
                 raise _unavailable_now(error) from None
 
+        def left() -> float | None:
+            return None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
+            fetched = await decode_within(left(), native_job, text)
             self._private.add(job_id)
         else:
             text = await download()
-        left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
-        fetched = await decode_within(left, native_job, text)
+            try:
+                fetched = await decode_within(left(), native_job, text)
+            except ResultUnavailableError as damaged:
+                if damaged.retryable is not True:
+                    raise
+                fetched = await decode_within(left(), native_job, await download())
         self._native_jobs.pop(job_id, None)
         return fetched
 
