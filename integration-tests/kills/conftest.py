@@ -143,7 +143,14 @@ def start_run(
     prefect_server_process: PrefectServer,
     tmp_path: Path,
 ) -> Callable[..., Run]:
-    def make(*, inputs: int = 1, local: bool = False, proxied: bool = False, **more: object) -> Run:
+    def make(
+        *,
+        inputs: int = 1,
+        numbers: list[int] | None = None,
+        local: bool = False,
+        proxied: bool = False,
+        **more: object,
+    ) -> Run:
         if local:
             config = {"channel": "local", "backend_name": "aer_simulator"}
         elif proxied:
@@ -160,7 +167,7 @@ def start_run(
             "api_url": prefect_server_process.api_url,
             "environment": {} if proxied else emulated.environment,
             "config": config,
-            "inputs": [next(_numbers) for _ in range(inputs)],
+            "inputs": numbers or [next(_numbers) for _ in range(inputs)],
             "visibility_delay": DELAY,
             **more,
         }

@@ -17,8 +17,8 @@ from qcsc_prefect.integrations.qiskit.testing import Endpoint, FaultInjector
 
 __all__ = ["CHANGING", "FAULTS", "HANGS", "NEVER_ASKED", "Case", "all_cases", "short_cases"]
 
-#: Seconds of a fault that no part of the program waits for.
-HANGS = 6.0
+#: Seconds of a fault that no part of the program waits for; taking it back ends it.
+HANGS = 3600.0
 
 Inject = Callable[[FaultInjector, Endpoint | None, int | None], None]
 Way = Literal["direct", "proxied"]
@@ -85,15 +85,23 @@ _ONLY_WHERE_SOMETHING_CHANGES = ("504 after", "closed after", "reset after")
 CHANGING = frozenset({Endpoint.SUBMIT, Endpoint.CANCEL, Endpoint.SESSION})
 
 Situation = Literal[
-    "plain", "waiting", "renewing", "repeated", "cancelling", "session", "ending session"
+    "plain",
+    "waiting",
+    "renewing",
+    "beaten",
+    "replaced",
+    "cancelling",
+    "session",
+    "ending session",
 ]
 """What the program is doing when the fault strikes.
 
 ``plain``: it begins, to submit and to fetch. ``waiting``: it has submitted and begins to fetch.
 ``renewing``: the same, and its access token has just been revoked.
-``repeated``: its submission was sent twice, so that one job is cancelled. ``cancelling``: its wait
-is cancelled, and the job with it. ``session``: it opens a session. ``ending session``: it closes
-one.
+``beaten``: another machine has just submitted the same, so that its own job is cancelled.
+``replaced``: the other machine cancels the job in the queue while it is waited for; so it has to
+find the one that is kept. ``cancelling``: its wait is cancelled, and the job with it. ``session``:
+it opens a session. ``ending session``: it closes one.
 """
 
 _READ = (
@@ -112,7 +120,8 @@ _DIRECT: tuple[tuple[Situation, Endpoint | None], ...] = (
     *(("plain", endpoint) for endpoint in (*_READ, Endpoint.SUBMIT, None)),
     ("waiting", None),
     ("renewing", Endpoint.TOKEN),
-    ("repeated", Endpoint.CANCEL),
+    ("beaten", Endpoint.CANCEL),
+    ("replaced", Endpoint.SEARCH),
     ("cancelling", Endpoint.CANCEL),
     ("session", Endpoint.SESSION),
     ("ending session", Endpoint.SESSION),
@@ -128,7 +137,7 @@ NEVER_ASKED = (Endpoint.LOGS, Endpoint.TAGS, Endpoint.DELETE, Endpoint.UNKNOWN)
 
 
 #: Of faults that strike whatever is asked, so many strike.
-_SEVERAL = 5
+_SEVERAL = 3
 
 
 @dataclass(frozen=True)
@@ -163,36 +172,17 @@ class Case:
 
     @property
     def must_succeed(self) -> bool:
-        """Whether the flow must not notice the fault."""
+        """Whether the flow must not notice the fault: no bad answer that passes ends one."""
+        if self.name == "delayed" or self.is_waited_out:
+            return True
         if self.endpoint in _COURTESIES or self.situation in _WITHOUT_EFFECT:
             return True
-        if self.times is None or self.endpoint is None:
-            return self.is_waited_out or self.name == "delayed"
-        if not self.fault.passes:
-            return self.name == "401" and self.endpoint not in _WHILE_SIGNING_IN
-        if self.name == "hangs":
-            # Only a look at a job is repeated after minutes without an answer, and only a
-            # submission leaves something to be looked for; the rest is for a later try.
-            return self.endpoint in {Endpoint.JOB, Endpoint.SUBMIT}
-        if self._breaks_a_post:
+        if self.times is None:
             return False
-        if self.endpoint in _ASKED_AGAIN:
+        if self.fault.passes:
             return True
-        return self.name in _REPEATED_BY_THE_CLIENT and self.endpoint not in _WHILE_SIGNING_IN
-
-    @property
-    def _breaks_a_post(self) -> bool:
-        """Whether a request that changes something is lost without an answer and for good.
-
-        The client repeats none of these by itself, but behind a proxy, whose connections urllib3
-        makes anew. Whether the service had got the request, nobody knows; so a job is looked for,
-        and where none shows up it is left to the user to submit again.
-        """
-        return (
-            self.way == "direct"
-            and self.endpoint in {Endpoint.SUBMIT, Endpoint.SESSION}
-            and self.name in {"closed", "reset"}
-        )
+        # An access token may be refused that was good a minute ago; an API key may not.
+        return self.name == "401" and self.endpoint not in {*_WHILE_SIGNING_IN, None}
 
     @property
     def is_waited_out(self) -> bool:
@@ -207,34 +197,18 @@ class Case:
     @property
     def may_outlast_the_wait(self) -> bool:
         """Whether a wait with a limit may end with nothing but that the limit is over."""
-        # A job that was just submitted need not be shown yet; a token that cannot be renewed
-        # holds the client up for a minute.
+        # A job that was just submitted need not be shown yet.
         unseen = self.name == "404" and self.endpoint in (None, Endpoint.JOB)
-        return self.times is None and (
-            self.fault.passes or unseen or self.situation == "renewing" or self._without_a_token
-        )
+        return self.times is None and (self.fault.passes or unseen)
 
     @property
-    def _without_a_token(self) -> bool:
-        """Whether the client goes on without the access token that it is refused.
-
-        Where it need not look for its instances, it hides the refusal and sends the API key in the
-        token's place; but it asks for a token before each request, and within a minute of a failure
-        it waits for the minute's end first. What it calls then works, and lasts.
-        """
-        renewed = self.situation == "waiting" and self.endpoint is None and self.name == "401"
-        return (
-            self.way == "direct"
-            and self.times is None
-            and not self.fault.passes
-            and (renewed or (self.situation == "plain" and self.endpoint is Endpoint.TOKEN))
-        )
+    def may_lose_the_kept_job(self) -> bool:
+        """Whether it need not be found out which job another machine kept."""
+        return self.situation == "replaced" and not self.must_succeed
 
     @property
     def answer(self) -> RetryAnswer:
         """Whether to try again, as an error must say."""
-        if self._without_a_token and self.endpoint is Endpoint.TOKEN:
-            return RetryAnswer.RETRY  # all that can be seen is that no answer comes in time
         return RetryAnswer.RETRY if self.fault.passes else RetryAnswer.DO_NOT
 
     @property
@@ -246,14 +220,9 @@ class Case:
 _TOO_MANY_REQUESTS = 429
 #: What a result does not depend on.
 _COURTESIES = frozenset({Endpoint.METRICS})
-_WITHOUT_EFFECT = frozenset({"repeated", "ending session"})
-#: What is asked again by itself, where trying again helps.
-_ASKED_AGAIN = frozenset({Endpoint.JOB, Endpoint.SUBMIT, Endpoint.BACKENDS, Endpoint.CONFIGURATION})
-#: What the client asks when a service object is made; it repeats none of it.
+_WITHOUT_EFFECT = frozenset({"beaten", "ending session"})
+#: What is asked when a service object is made, with the API key.
 _WHILE_SIGNING_IN = frozenset({Endpoint.TOKEN, Endpoint.INSTANCES, Endpoint.PLAN})
-_REPEATED_BY_THE_CLIENT = frozenset(
-    {"429 with Retry-After", "500", "502", "503", "504", "520", "524", "closed", "reset"}
-) | {"delayed"}
 
 
 def all_cases() -> Iterator[Case]:
@@ -301,7 +270,9 @@ _SHORT: dict[Way, tuple[tuple[str, Situation, Endpoint | None, int | None], ...]
         ("delayed", "plain", Endpoint.TOKEN, 1),
         ("hangs", "plain", Endpoint.SEARCH, 1),
         ("504 after", "plain", Endpoint.SUBMIT, 1),
-        ("closed after", "repeated", Endpoint.CANCEL, 1),
+        ("closed after", "beaten", Endpoint.CANCEL, 1),
+        ("502", "replaced", Endpoint.SEARCH, None),
+        ("null", "session", Endpoint.SESSION, 1),
         ("reset after", "plain", Endpoint.SUBMIT, 1),
     ),
     "proxied": (
@@ -330,6 +301,8 @@ _SHORT: dict[Way, tuple[tuple[str, Situation, Endpoint | None, int | None], ...]
         ("hangs", "plain", Endpoint.STATUS, 1),
         ("504 after", "cancelling", Endpoint.CANCEL, 1),
         ("closed after", "plain", Endpoint.SUBMIT, 1),
-        ("reset after", "repeated", Endpoint.CANCEL, 1),
+        ("reset after", "beaten", Endpoint.CANCEL, 1),
+        ("409", "replaced", Endpoint.SEARCH, None),
+        ("malformed", "plain", Endpoint.INSTANCES, 1),
     ),
 }

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 from prefect import flow
+from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
@@ -26,9 +27,10 @@ from qcsc_prefect.integrations.qiskit.testing import (
 )
 
 from ..hidden_secrets import found_in, found_in_text
+from .runs import outstanding_intents
 from .worker import SHOTS, circuit_of
 
-__all__ = ["DELAY", "LOGGERS", "Observed", "Program", "connected"]
+__all__ = ["DELAY", "LOGGERS", "Observed", "Program", "connected", "set_limits"]
 
 #: Seconds after which the search shows a new job for certain.
 DELAY = 0.5
@@ -44,23 +46,43 @@ LOGGERS = (
 )
 
 
+def set_limits(environment: pytest.MonkeyPatch, *, answer: float, patience: float) -> None:
+    """Say how long an answer may take, and how long a fault is waited out, in seconds."""
+    environment.setenv("QCSC_PREFECT_ANSWER_SECONDS", f"{answer:g}")
+    environment.setenv("QCSC_PREFECT_PATIENCE_SECONDS", f"{patience:g}")
+
+
 @contextmanager
 def connected(
     service: EmulatedService,
     way: Literal["direct", "proxied"],
     folder: Path,
-    mode: Literal["job", "session"] = "job",
+    *,
+    root_url: str | None = None,
+    **more: str,
 ) -> Iterator[QiskitRuntimeConfig]:
-    """Yield a configuration that reaches the service, as in a process that has just begun."""
+    """Yield a configuration that reaches the service, as in a process that has just begun.
+
+    Args:
+        service: The service.
+        way: How it is reached.
+        folder: Where a file with the account may lie.
+        root_url: Another address that leads to the service.
+        **more: Further fields of the configuration.
+    """
+    root_url = root_url or service.root_url
     service.faults.clear()
     get_service_pool().clear()
     if way == "direct":
+        fields = service.runtime_config_fields()
+        fields["url"] = fields["url"].replace(service.root_url, root_url)
         with service.client_environment():
-            yield QiskitRuntimeConfig(**service.runtime_config_fields(), mode=mode)
+            yield QiskitRuntimeConfig(**fields, **more)
     else:
         file = service.account_file(folder / "accounts.json")
+        file.write_text(file.read_text().replace(service.root_url, root_url))
         yield QiskitRuntimeConfig(
-            account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila", mode=mode
+            account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila", **more
         )
     service.faults.clear()
     get_service_pool().clear()
@@ -74,11 +96,13 @@ class Program:
         config: How it reaches the service.
         service: The service, on which its job waits until it knows the job.
         number: Its input.
+        cache_submit: Whether it asks to submit its job once.
     """
 
     config: QiskitRuntimeConfig
     service: EmulatedService
     number: int
+    cache_submit: bool = True
 
     @property
     def expected(self) -> dict[str, int]:
@@ -89,10 +113,24 @@ class Program:
             [circuit_of(self.number)],
             shots=SHOTS,
             runtime_config=self.config,
-            cache_submit=True,
+            cache_submit=self.cache_submit,
             cache_scope="global",
             visibility_delay=DELAY,
         )
+
+    async def submit_elsewhere(self, home: Path) -> str:
+        """Submit the same job on another machine, which this one does not see until it is shown.
+
+        Args:
+            home: The Prefect home of that machine.
+
+        Returns:
+            The job's id.
+        """
+        self.service.faults.hide_new_jobs(3600)
+        there = {PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"}
+        with temporary_settings(there):
+            return (await self.submit())["job_id"]
 
     async def run(
         self,
@@ -163,6 +201,11 @@ class Observed:
     def paid(self) -> list[JobRecord]:
         """Those of them that were not cancelled in the queue."""
         return [job for job in self.jobs if job.state != "Cancelled"]
+
+    @property
+    def intents(self) -> list[dict]:
+        """Intents of submissions whose jobs may not all be known."""
+        return outstanding_intents(self.home)
 
     @property
     def log(self) -> str:

@@ -15,10 +15,18 @@ from .account import credentials
 from .processes import Worker, Workers, wait_until
 from .worker import SHOTS
 
-__all__ = ["DELAY", "Run"]
+__all__ = ["DELAY", "Run", "outstanding_intents"]
 
 #: Seconds after which the search shows a new job for certain.
 DELAY = 1.5
+
+
+def outstanding_intents(home: Path) -> list[dict]:
+    """Return the intents below a Prefect home whose jobs may not all be known."""
+    stored = [
+        json.loads(json.loads(path.read_text())["result"]) for path in home.rglob("qiskit-*-intent")
+    ]
+    return [intent for intent in stored if intent["outstanding"]]
 
 
 @dataclass
@@ -57,6 +65,11 @@ class Run:
         wait_until(lambda: self._begun.exists() or worker.ended.is_set(), 60, "the flow")
 
     @property
+    def has_submitted(self) -> bool:
+        """Whether it has its jobs, and waits for them at the most."""
+        return self._submitted.exists()
+
+    @property
     def _begun(self) -> Path:
         return self.home / "begun"
 
@@ -73,17 +86,10 @@ class Run:
     def _local_jobs(self) -> list[LocalJob]:
         return list(LocalJobStore(self.home / "qcsc-prefect" / "local-jobs").jobs())
 
-    def stored(self, ending: str) -> list[dict]:
-        """What the records on storage hold whose names end so; ``-intent`` for intents."""
-        return [
-            json.loads(json.loads(path.read_text())["result"])
-            for path in self.home.rglob(f"qiskit-sampler-*{ending}")
-        ]
-
     @property
     def intents(self) -> list[dict]:
         """Intents whose jobs may not all be known."""
-        return [intent for intent in self.stored("-intent") if intent["outstanding"]]
+        return outstanding_intents(self.home)
 
     @property
     def stage(self) -> str:
@@ -103,29 +109,26 @@ class Run:
         }
         return next((mark for mark, reached in marks.items() if reached), "nothing sent")
 
-    def check(self, *, repeated: bool = False) -> None:
-        """Run the program to its end, and look at what it returned and what was paid for.
-
-        Args:
-            repeated: Whether submissions were sent more than once on their way, so that some of
-                their jobs were cancelled in the queue.
-        """
+    def check(self) -> None:
+        """Run the program to its end, and look at what it returned and what was paid for."""
         worker = self.start()
         if self.held:
-            wait_until(
-                lambda: self._submitted.exists() or worker.ended.is_set(), 60, "the submissions"
-            )
+            wait_until(lambda: self.has_submitted or worker.ended.is_set(), 60, "the submissions")
             self.emulated.release_jobs()
+        self.check_end(worker)
+        jobs = self._local_jobs if self.emulated is None else self.jobs
+        counted = Counter(
+            tag for job in jobs for tag in job.tags if tag.startswith("qcsc-prefect-")
+        )
+        assert len(counted) == len(self.job["inputs"])
+        assert set(counted.values()) == {1}, "a job was paid for twice"
+
+    def check_end(self, worker: Worker) -> None:
+        """Wait for a process to end, and look at what it returned and stored."""
         assert worker.wait() == 0, self.log[-6000:]
         results = json.loads((self.home / "results.json").read_text())
         assert results == {
             str(number): {f"{number & 31:05b}": SHOTS} for number in self.job["inputs"]
         }
-        if self.emulated is None:
-            jobs = Counter(tag for job in self._local_jobs for tag in job.tags)
-        else:
-            alive = [job for job in self.jobs if not repeated or job.state != "Cancelled"]
-            jobs = Counter(job.tags for job in alive)
-        assert len(jobs) == len(self.job["inputs"])
-        assert set(jobs.values()) == {1}, "a job was paid for twice"
+        assert self.intents == [], "nothing is left to be found out"
         assert found_in(self.home, credentials()) == {}

@@ -16,9 +16,8 @@ import pytest
 
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint
 
-from .fault_cases import CHANGING, FAULTS
-from .processes import wait_until
-from .runs import Run
+from .fault_cases import FAULTS
+from .processes import Worker, wait_until
 
 KILLS = int(os.environ.get("QCSC_PREFECT_KILLS", "6"))
 SEED = int(os.environ.get("QCSC_PREFECT_KILL_SEED", str(random.randrange(10**6))))
@@ -85,6 +84,60 @@ def test_while_the_answer_of_the_accepted_job_is_out(start_run, emulated: Emulat
     emulated.faults.clear()
     emulated.faults.hide_new_jobs(hidden)
     run.check()
+
+
+def hold_the_search_after_the_submission(worker: Worker, emulated: EmulatedService) -> None:
+    """Hold the next search back that a program makes which is about to submit."""
+    emulated.faults.delay(0.3, "submit", times=1)
+    submitted = emulated.count("submit")
+    wait_until(lambda: emulated.count("submit") > submitted, 60, "the submission")
+    searched = emulated.count("search")
+    emulated.faults.delay(3600, "search")
+    wait_until(lambda: emulated.count("search") > searched, 60, "the search after it")
+    assert not worker.ended.is_set()
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["answered 504", "dropped behind a proxy"])
+def test_while_the_job_of_a_lost_answer_is_looked_for(
+    start_run, emulated: EmulatedService, proxied: bool
+):
+    if proxied:
+        emulated.faults.close("submit", when="after")
+    else:
+        emulated.faults.answer("submit", status=504, when="after")
+    run = start_run(proxied=proxied)
+    worker = run.start()
+    hold_the_search_after_the_submission(worker, emulated)
+    worker.kill()
+    assert run.stage == "accepted, none recorded"
+    assert len(run.intents) == 1
+    emulated.faults.clear()
+    run.check()
+    assert len(run.jobs) == 1
+
+
+def test_before_other_machines_jobs_are_looked_for(start_run, emulated: EmulatedService):
+    """A rerun looks for them, though it has a record: of two jobs in the queue one is left."""
+    emulated.set_schedule(queued_seconds=math.inf)
+    emulated.faults.hide_new_jobs(3600)
+    other = start_run()
+    waiting = other.start()
+    wait_until(lambda: other.has_submitted or waiting.ended.is_set(), 60, "the other machine")
+    run = start_run(numbers=other.job["inputs"])
+    worker = run.start()
+    hold_the_search_after_the_submission(worker, emulated)
+    worker.kill()
+    assert run.stage == "all recorded"
+    assert len(run.intents) == 1
+    assert [job.state for job in other.jobs] == ["Queued", "Queued"]
+    emulated.faults.clear()
+    again = run.start()
+    wait_until(lambda: run.has_submitted or again.ended.is_set(), 60, "the rerun")
+    assert [job.state for job in other.jobs] == ["Queued", "Cancelled"], run.log[-3000:]
+    emulated.release_jobs()
+    other.check_end(waiting)
+    run.check_end(again)
+    assert [job.state for job in other.jobs] == ["Completed", "Cancelled"]
 
 
 def test_right_after_the_answer(start_run, emulated: EmulatedService):
@@ -203,7 +256,7 @@ def test_at_random_moments(start_run, emulated: EmulatedService, local: bool):
     stages: Counter[str] = Counter()
     for number in range(KILLS):
         run = start_run(inputs=3, local=local)
-        fault = None if local else strike_at_random(chance, emulated, run)
+        fault = None if local else strike_at_random(chance, emulated)
         longest = length if fault is None else 2 * length
         moments = [chance.uniform(0, longest) for _ in range(1 + number % 2)]
         for moment in moments:
@@ -215,21 +268,17 @@ def test_at_random_moments(start_run, emulated: EmulatedService, local: bool):
             stages[run.stage] += 1
         print(f"seed {SEED}, kill {number} at {moments} of {length:.2f} s, fault {fault}")
         emulated.faults.clear()
-        run.check(repeated=run.held)
+        run.check()
         emulated.set_schedule(running_seconds=0.3)
     print(f"how far the killed runs had come: {dict(stages)}")
 
 
-def strike_at_random(chance: random.Random, emulated: EmulatedService, run: Run) -> str | None:
+def strike_at_random(chance: random.Random, emulated: EmulatedService) -> str | None:
     """Let a fault that passes strike some of the runs, and say which."""
     if chance.random() >= WITH_FAULT:
         return None
     endpoint, name, times = chance.choice(STRUCK), chance.choice(PASSING), chance.randint(1, 3)
     FAULTS[name].inject(emulated.faults, endpoint, times)
-    if endpoint in CHANGING:
-        # What a repeated submission made must still wait in the queue, to be cancelled there.
-        emulated.set_schedule(queued_seconds=math.inf)
-        run.held = True
     return f"{name} at {endpoint}, {times} times"
 
 

@@ -82,6 +82,10 @@ def circuit_of(number: int) -> QuantumCircuit:
 async def experiment(job: dict, config: QiskitRuntimeConfig) -> dict[str, dict[str, int]]:
     home = Path(job["home"])
     (home / "begun").touch()
+    if "signal" in job:
+        while not Path(job["signal"]).exists():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(job["after_signal"])
     numbers = [number for number in job["inputs"] for _ in range(job.get("copies", 1))]
     unsubmitted = len(numbers)
 

@@ -403,6 +403,16 @@ def test_a_delay_and_another_fault_strike_together(scene) -> None:
     assert scene.emulator.faults.pending == ()
 
 
+def test_a_request_that_is_held_back_is_let_go_with_the_fault(scene) -> None:
+    scene.emulator.faults.delay(600.0, "usage")
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(scene.service.usage)
+        while scene.emulator.count("usage") == 0:
+            time.sleep(0.01)
+        scene.emulator.faults.clear()
+        assert waiting.result(timeout=30) == scene.service.usage()
+
+
 def test_closing_ends_delays_that_are_under_way() -> None:
     with opened_scene() as scene, ThreadPoolExecutor(1) as threads:
         scene.emulator.faults.delay(600.0, "usage", times=1)

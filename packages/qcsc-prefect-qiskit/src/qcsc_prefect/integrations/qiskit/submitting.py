@@ -274,7 +274,8 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
 
 
 def _patience() -> SubmissionPatience:
-    return SubmissionPatience(failing=WireLimits.current().pursuit)
+    limits = WireLimits.current()
+    return SubmissionPatience(failing=limits.pursuit, first_pause=min(2.0, limits.patience / 30))
 
 
 def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:

@@ -82,11 +82,6 @@ class Dispatcher:
         self._endpoints = endpoints
         self._faults = faults
         self._log = log
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """End every delay that is under way."""
-        self._stopping.set()
 
     def dispatch(self, request: Request, connection: int) -> Delivery:
         """Carry a request out, as far as the faults let it, and return what is to be sent.
@@ -96,6 +91,7 @@ class Dispatcher:
             connection: The number of the connection it came over.
         """
         asked = route(request)
+        cleared = self._faults.cleared
         struck = self._faults.strike(asked.endpoint)
         delays = [fault for fault in struck if fault.kind is FaultKind.DELAY]
         fault = next((fault for fault in struck if fault.kind is not FaultKind.DELAY), None)
@@ -105,21 +101,17 @@ class Dispatcher:
             _record(request, asked.endpoint, connection, noted.kind if noted else None)
         )
 
-        self._wait(sum(delay.seconds for delay in delays if delay.when == "before"))
+        cleared.wait(sum(delay.seconds for delay in delays if delay.when == "before"))
         if fault is None or fault.when == "after":
             response = self._endpoints.answer(request, asked)
         else:
             response = Response(204)
-        self._wait(sum(delay.seconds for delay in delays if delay.when == "after"))
+        cleared.wait(sum(delay.seconds for delay in delays if delay.when == "after"))
 
         delivery = Delivery(response) if fault is None else _struck(response, fault)
         status = None if delivery.damage in _DROPPING else delivery.response.status
         self._log.finish(number, status)
         return delivery
-
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self._stopping.wait(seconds)
 
 
 def _struck(response: Response, fault: Fault) -> Delivery:

@@ -33,6 +33,7 @@ class Faults(FaultInjector):
         self._limits: list[tuple[RateLimit, deque[float]]] = []
         self._ends: list[JobEnd] = []
         self._visibility_delay = 0.0
+        self._cleared = threading.Event()
         self._lock = threading.Lock()
 
     def hide_new_jobs(self, seconds: float) -> None:
@@ -41,12 +42,20 @@ class Faults(FaultInjector):
             self._visibility_delay = seconds
 
     def clear(self) -> None:
-        """Take all faults back."""
+        """Take all faults back, and let go of the requests that a delay holds back."""
         with self._lock:
             self._faults.clear()
             self._limits.clear()
             self._ends.clear()
             self._visibility_delay = 0.0
+            self._cleared.set()
+            self._cleared = threading.Event()
+
+    @property
+    def cleared(self) -> threading.Event:
+        """Set when the faults that there are now are taken back."""
+        with self._lock:
+            return self._cleared
 
     @property
     def pending(self) -> tuple[Fault, ...]:

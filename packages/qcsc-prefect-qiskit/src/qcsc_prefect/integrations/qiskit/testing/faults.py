@@ -17,9 +17,6 @@ from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
 if TYPE_CHECKING:
     from .exchange import JSONValue
 
-if TYPE_CHECKING:
-    from .exchange import JSONValue
-
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
 
@@ -295,7 +292,7 @@ class FaultInjector(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Take all faults back."""
+        """Take all faults back, and let go of the requests that a delay holds back."""
 
     @abstractmethod
     def inject(self, fault: Fault) -> None:

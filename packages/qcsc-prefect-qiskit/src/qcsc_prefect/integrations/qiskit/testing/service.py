@@ -129,7 +129,7 @@ class EmulatedService:
 
     def close(self) -> None:
         """Stop listening and running jobs; what was noted stays readable."""
-        self._dispatcher.stop()
+        self.faults.clear()
         self._store.close()
         if self._server is not None:
             self._server.close()
