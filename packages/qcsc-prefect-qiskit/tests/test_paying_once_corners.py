@@ -17,6 +17,7 @@ from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.errors import (
     JobCancelledError,
+    JobError,
     JobReferenceError,
     SubmissionError,
     SubmissionUncertainError,
@@ -456,3 +457,65 @@ async def test_a_plain_submission_without_room_for_a_tag_says_that_it_is_uncerta
     with pytest.raises(SubmissionUncertainError):
         await run_sampler_task([one()], shots=10, runtime_config=config, options=options)
     assert emulated.count("submit") == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 3], ids=["behind", "ahead"])
+async def test_an_age_limit_goes_by_the_services_clock(
+    prefect_home: Path, emulated, config, tmp_path: Path, hours: int
+):
+    emulated.set_clock(ahead_seconds=3600 * hours)
+    emulated.faults.close("submit", when="after")
+    limit = {"cache_expiration": timedelta(minutes=30)}
+    reference = await submit(config, **limit)
+    assert (await submit(config, **limit))["job_id"] == reference["job_id"]
+    with another_machine(tmp_path / "elsewhere"):
+        assert (await submit(config, **limit))["job_id"] == reference["job_id"]
+    assert len(emulated.jobs) == 1
+
+
+async def test_jobs_that_show_late_are_settled_while_they_are_waited_for(
+    prefect_home: Path, emulated, config, tmp_path: Path
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    emulated.faults.hide_new_jobs(3)  # so that neither machine sees the other's job in time
+
+    async def run(machine: str) -> dict:
+        with another_machine(tmp_path / machine):
+            reference = await submit(config)
+            return await fetch_qiskit_job_result_task(
+                job_reference=reference, runtime_config=config, max_wait=60
+            )
+
+    both = [asyncio.create_task(run(machine)) for machine in ("first", "second")]
+    async with asyncio.timeout(60):
+        while len(emulated.jobs) < 2 or len(alive(emulated)) > 1:
+            await asyncio.sleep(0.1)
+    emulated.release_jobs()
+    outputs = await asyncio.gather(*both)
+    assert {output["job_id"] for output in outputs} == {emulated.jobs[0].id}
+    assert alive(emulated) == [emulated.jobs[0].id]
+
+
+async def test_the_look_for_other_machines_is_made_up_by_a_rerun(
+    prefect_home: Path, emulated, config, tmp_path: Path
+):
+    emulated.set_schedule(queued_seconds=math.inf)
+    with another_machine(tmp_path / "elsewhere"):
+        first = await submit(config)
+    # As if it had sent its job at the same moment, and died before it looked for others.
+    emulated.faults.hide_new_jobs(3600)
+    emulated.faults.answer("search", status=403, times=None)
+    with pytest.raises(JobError):
+        await submit(config)
+    emulated.faults.clear()
+    emulated.faults.hide_new_jobs(3600)
+    second = await submit(config)
+    assert second["job_id"] != first["job_id"]
+    [intent] = prefect_home.rglob("*-intent")
+    record = json.loads(intent.read_text())
+    content = unsealed_json(intent.name, record["result"])
+    record["result"] = json.dumps(sealed(intent.name, {**content, "outstanding": True}))
+    intent.write_text(json.dumps(record))
+    emulated.faults.hide_new_jobs(0)
+    assert (await submit(config))["job_id"] == first["job_id"]
+    assert alive(emulated) == [first["job_id"]]

@@ -23,7 +23,7 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
-from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, input_tag_of
+from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
@@ -40,7 +40,6 @@ from qcsc_prefect.integrations.qiskit.process_locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
@@ -210,7 +209,7 @@ async def _fetch(
     began = time.monotonic()
     service, status = await _waited_for(arguments, config)
     reference = arguments.reference
-    kept = await _kept_in_its_place(service, reference, status)
+    kept = await kept_in_its_place(service, reference, status)
     if kept is not None:
         if arguments.max_wait is not None:
             left = max(0.0, arguments.max_wait - (time.monotonic() - began))
@@ -336,7 +335,7 @@ async def _waited_for(
 
 async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     job_id = str(arguments.reference.job_id)
-    age = age_of(arguments.reference)
+    age = age_of(arguments.reference, await service.now())
     limits = WaitLimits(
         max_wait=arguments.max_wait,
         first_look=service.first_pause if age < JUST_NOW else 0.0,
@@ -350,55 +349,12 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )
+    settling = asyncio.create_task(settle_late(service, arguments.reference))
     try:
         return await wait_for_job(service, job_id, limits, reporter.note)
     finally:
+        settling.cancel()
         await reporter.finish()
-
-
-async def _kept_in_its_place(
-    service: JobService, reference: JobReference, status: JobStatus
-) -> JobReference | None:
-    """Return the job that another machine kept when it cancelled this one as its duplicate."""
-    if status.state is not JobState.CANCELLED or status.ran_too_long:
-        return None
-    tag = input_tag_of(reference.tags)
-    if tag is None or reference.backend_name is None:
-        return None
-    logger = run_logger()
-    lookup = SubmissionLookup(
-        service,
-        tag,
-        reference.backend_name,
-        None,
-        logger,
-        content_tag=content_tag(reference.content_digest),
-    )
-    try:
-        kept = await lookup.job_repeated_by(str(reference.job_id))
-    except JobError as error:
-        logger.warning(
-            "Job %s was cancelled; whether that was done because another job of the same input is "
-            "kept could not be checked: %s",
-            reference.job_id,
-            error,
-        )
-        return None
-    if kept is None:
-        return None
-    logger.warning(
-        "Job %s was cancelled as a duplicate of job %s, which is fetched in its place",
-        reference.job_id,
-        kept.job_id,
-    )
-    return msgspec.structs.replace(
-        reference,
-        job_id=kept.job_id,
-        backend_name=kept.backend_name or reference.backend_name,
-        submitted_at=None if kept.created_at is None else kept.created_at.isoformat(),
-        program_type=kept.program or reference.program_type,
-        session_id=kept.session_id,
-    )
 
 
 def _raise_unless_done(status: JobStatus, job_id: str, backend_name: str | None) -> None:

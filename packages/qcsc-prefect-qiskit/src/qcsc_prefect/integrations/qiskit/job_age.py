@@ -22,10 +22,15 @@ def submission_time(reference: JobReference) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def age_of(reference: JobReference) -> float:
-    """Return the seconds since a job was submitted; infinite where that is not known."""
+def age_of(reference: JobReference, now: datetime) -> float:
+    """Return the seconds since a job was submitted; infinite where that is not known.
+
+    Args:
+        reference: The job.
+        now: The present by the service's clock, which dates the job.
+    """
     moment = submission_time(reference)
-    return float("inf") if moment is None else (datetime.now(UTC) - moment).total_seconds()
+    return float("inf") if moment is None else (now - moment).total_seconds()
 
 
 def is_recent(reference: JobReference, created_after: datetime | None) -> bool:

@@ -20,7 +20,6 @@ before the intent nothing was sent; after it the lookup finds what was.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import (
@@ -43,6 +42,7 @@ from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatie
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
+    from datetime import datetime
     from typing import Any
 
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
@@ -156,7 +156,8 @@ class Submitter:
                 be found out.
         """
         async with hold_lock(identity.key):
-            return await _OneSubmission(self, request, identity, ledger).submit(refresh=refresh)
+            once = await _OneSubmission.begun(self, request, identity, ledger)
+            return await once.submit(refresh=refresh)
 
     async def find(
         self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
@@ -175,7 +176,7 @@ class Submitter:
             JobError: If the service could not be asked.
         """
         async with hold_lock(identity.key):
-            return await _OneSubmission(self, request, identity, ledger).find()
+            return await (await _OneSubmission.begun(self, request, identity, ledger)).find()
 
     def draft(
         self, request: JobRequest, input_digest: str | None, content_digest: str | None
@@ -272,6 +273,7 @@ class _OneSubmission:
         request: The job.
         identity: The names under which it is remembered.
         ledger: Where records and intents are kept.
+        created_after: How old a job may be to be taken for this one; None for any age.
     """
 
     def __init__(
@@ -280,6 +282,7 @@ class _OneSubmission:
         request: JobRequest,
         identity: SubmissionIdentity,
         ledger: SubmissionLedger,
+        created_after: datetime | None,
     ) -> None:
         self._submitter = submitter
         self._service = submitter.service
@@ -291,11 +294,24 @@ class _OneSubmission:
             submitter.service,
             identity.tag,
             request.backend_name,
-            None if identity.lifetime is None else datetime.now(UTC) - identity.lifetime,
+            created_after,
             submitter.logger,
             content_tag=None if identity.chosen is None else identity.chosen.required_tag,
         )
         self._is_recorded = True  # as far as there is anything to record
+
+    @classmethod
+    async def begun(
+        cls,
+        submitter: Submitter,
+        request: JobRequest,
+        identity: SubmissionIdentity,
+        ledger: SubmissionLedger,
+    ) -> _OneSubmission:
+        """Return the submission of an input, whose age counts from now."""
+        age = identity.lifetime
+        created_after = None if age is None else await submitter.service.now() - age
+        return cls(submitter, request, identity, ledger, created_after)
 
     async def submit(self, *, refresh: bool) -> Submission:
         """Return the job that was submitted before, or submit it; steps 2 to 5."""

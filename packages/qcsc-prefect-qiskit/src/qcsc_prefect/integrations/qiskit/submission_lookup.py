@@ -98,7 +98,7 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        asked_at = datetime.now(UTC)
+        asked_at = await self._service.now()
         found = await self._service.jobs_with_tag(self._tag, self.created_after)
         self._asked_at = asked_at
         return self._counted(found)
@@ -152,6 +152,20 @@ class SubmissionLookup:
             )
             listed = self._counted(found)
         return await self._first_usable(listed, REPEATED_WITHIN, own=job_id)
+
+    async def settle_late(self, job_id: str, since: datetime) -> None:
+        """Cancel what repeats the oldest job, where the service shows it only now.
+
+        Args:
+            job_id: The job that was submitted here some seconds ago.
+            since: From when on another one may have been created, by the service's clock.
+
+        Raises:
+            JobError: If the service could not be asked.
+        """
+        found = await self._service.jobs_seen_late(job_id, self._tag, since)
+        if found is not None:
+            await self._first_usable(self._counted(found), REPEATED_WITHIN, own=job_id)
 
     async def _first_usable(
         self, listed: list[ListedJob], repeated_within: timedelta, *, own: str | None = None

@@ -126,7 +126,7 @@ class SubmissionMemory:
         try:
             status = await service.status(reference.job_id)
         except JobNotFoundError:
-            if age_of(reference) < self._identity.visibility_delay:
+            if age_of(reference, await service.now()) < self._identity.visibility_delay:
                 return reference  # the service need not show it yet
             self._logger.warning(
                 "Job %s is recorded for this input, but the service does not know it any more; "

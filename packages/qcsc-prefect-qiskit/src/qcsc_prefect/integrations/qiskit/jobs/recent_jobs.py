@@ -12,24 +12,25 @@ import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.jobs.listing import MOST_LISTED, list_jobs, listed_job
-from qcsc_prefect.integrations.qiskit.jobs.service_clock import CLOCKS_APART
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from datetime import datetime
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob
-    from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 
 __all__ = ["RecentJobs", "jobs_created_since"]
 
 #: Jobs that were submitted longer ago are not looked for in this way: there would be many.
 _RECENT = timedelta(minutes=10)
+#: By so much the service's clock may be wrong as it is known here.
+_UNSURE = timedelta(seconds=10)
 #: Seconds for which a search waits for submissions that are under way, which then share it.
 _GATHERING = 0.15
 
@@ -72,16 +73,13 @@ class RecentJobs:
     Args:
         search: Lists the jobs that were created since a moment of the service's clock, as
             `jobs_created_since` does.
-        clock: That clock.
     """
 
     def __init__(
         self,
         search: Callable[[datetime], Awaitable[list[ListedJob] | None]],
-        clock: ServiceClock,
     ) -> None:
         self._search = search
-        self._clock = clock
         self._lock = threading.Lock()
         self._submissions = 0
         self._gathering: _Search | None = None
@@ -97,13 +95,17 @@ class RecentJobs:
             with self._lock:
                 self._submissions -= 1
 
-    async def beside(self, job_id: str, tag: str, since: datetime) -> list[ListedJob] | None:
+    async def beside(
+        self, job_id: str, tag: str, since: datetime, *, now: datetime, shared: bool = False
+    ) -> list[ListedJob] | None:
         """List the jobs that carry a tag and were created just now, among them a certain one.
 
         Args:
             job_id: A job that has just been submitted under the tag.
             tag: The tag.
-            since: From when on others may have been created, by this machine's clock.
+            since: From when on others may have been created, by the service's clock.
+            now: The present by the service's clock.
+            shared: Whether others ask at this moment, though no submission is under way.
 
         Returns:
             The jobs; None where a search for the tag itself has to tell, and where no other
@@ -112,13 +114,13 @@ class RecentJobs:
         Raises:
             JobError: If the service could not be asked.
         """
-        if datetime.now(UTC) - since > _RECENT:
+        if now - since > _RECENT:
             return None
         with self._lock:
             search = self._gathering
             if search is not None:
                 search.since = min(search.since, since)
-            elif not self._submissions:
+            elif not (self._submissions or shared):
                 return None
             else:
                 mine = self._gathering = _Search(since)
@@ -127,17 +129,14 @@ class RecentJobs:
         else:
             found = await asyncio.wrap_future(search.answer)
         own = next((job for job in found or () if job.job_id == job_id), None)
-        if found is None or own is None or own.created_at is None:
+        if found is None or own is None:
             return None
-        self._clock.note_creation(job_id, own.created_at)
-        if abs(datetime.now(UTC) - own.created_at) > CLOCKS_APART:
-            return None  # the search may have begun too late
         return [job for job in found if tag in (job.tags or ())]
 
     async def _lead(self, search: _Search) -> list[ListedJob] | None:
         try:
             await self._gather()
-            found = await self._search(self._clock.earliest(search.since))
+            found = await self._search(search.since - _UNSURE)
         except Exception as error:
             search.answer.set_exception(error)
             raise

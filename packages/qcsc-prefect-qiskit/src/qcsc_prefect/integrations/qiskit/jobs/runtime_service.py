@@ -21,6 +21,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
 )
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.jobs.asking import ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_jobs, listed_job
@@ -36,6 +37,7 @@ from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.runtime.wire import clock_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -88,8 +90,17 @@ class RuntimeJobService:
         self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
         self._clock = ServiceClock()
         self._asked = StatusQuestions(found, self._clock)
-        self._recent = RecentJobs(self._created_since, self._clock)
+        self._recent = RecentJobs(self._created_since)
         self._private: set[str] = set()  # ids of private jobs whose text is kept
+
+    async def now(self) -> datetime:
+        """Return the present by the service's clock, as its last answer told it."""
+        try:
+            service = await get_service_pool().service(self._config)
+        except (QiskitRuntimeConfigError, TimeoutError):
+            return datetime.now(UTC)  # whoever asks the service for more, learns why
+        session = self._connection(service)._session  # noqa: SLF001 - the client hides it
+        return datetime.now(UTC) + clock_ahead(session)
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
@@ -128,10 +139,11 @@ class RuntimeJobService:
         began = datetime.now(UTC)
         submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
         answered = datetime.now(UTC)
+        dated = answered + clock_ahead(backend._api_client._session)  # noqa: SLF001
         job_id = submitted.job.job_id()
         self._native_jobs[job_id] = (backend.service, submitted.job)
         self._clock.note_submission(job_id, began, answered)
-        return SubmittedJob(job_id, request.backend_name, answered, submitted.session_id)
+        return SubmittedJob(job_id, request.backend_name, dated, submitted.session_id)
 
     def prepare(self, backend_name: str) -> None:
         """Begin to load a backend that a submission is about to need."""
@@ -159,7 +171,7 @@ class RuntimeJobService:
         self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
     ) -> list[ListedJob]:
         """List the jobs that carry the tag of a job which has just been submitted."""
-        recent = await self._recent.beside(job_id, tag, since)
+        recent = await self._recent.beside(job_id, tag, since, now=await self.now())
         if recent is None:
             return await self.jobs_with_tag(tag, created_after)
         return [
@@ -167,6 +179,12 @@ class RuntimeJobService:
             for job in recent
             if created_after is None or job.created_at is None or job.created_at >= created_after
         ]
+
+    async def jobs_seen_late(
+        self, job_id: str, tag: str, since: datetime
+    ) -> list[ListedJob] | None:
+        """List the jobs that carry the tag of a job which was submitted some seconds ago."""
+        return await self._recent.beside(job_id, tag, since, now=await self.now(), shared=True)
 
     async def _created_since(self, moment: datetime) -> list[ListedJob] | None:
         return await self._ask(

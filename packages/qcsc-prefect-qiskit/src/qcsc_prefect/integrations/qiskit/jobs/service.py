@@ -97,7 +97,7 @@ class SubmittedJob:
     Attributes:
         job_id: Its id.
         backend_name: Its backend.
-        submitted_at: When it was submitted.
+        submitted_at: When it was submitted, by the service's clock.
         session_id: The batch or session that it belongs to, where it belongs to one.
     """
 
@@ -183,6 +183,9 @@ class JobService(Protocol):
     instance: str | None
     first_pause: float
 
+    async def now(self) -> datetime:
+        """Return the present by the service's clock, which dates the jobs."""
+
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known.
 
@@ -207,7 +210,26 @@ class JobService(Protocol):
             job_id: The job.
             tag: The tag.
             created_after: How old a job may be; None for any age.
-            since: When the tag was last searched for: jobs that count were not shown then.
+            since: From when on jobs may have been created that the last search for the tag did not
+                show, by the service's clock.
+        """
+
+    async def jobs_seen_late(
+        self, job_id: str, tag: str, since: datetime
+    ) -> list[ListedJob] | None:
+        """List the jobs that carry the tag of a job which was submitted some seconds ago.
+
+        Args:
+            job_id: The job.
+            tag: The tag.
+            since: From when on they may have been created, by the service's clock.
+
+        Returns:
+            The jobs; None where one search does not tell it to all who ask at this moment, and
+            where nobody else can have submitted any.
+
+        Raises:
+            JobError: If the service could not be asked.
         """
 
     async def status(self, job_id: str) -> JobStatus:

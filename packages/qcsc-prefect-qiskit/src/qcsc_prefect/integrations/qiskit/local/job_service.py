@@ -75,6 +75,10 @@ class LocalJobService:
         self._store = store
         self._runner = LocalRunner(store)
 
+    async def now(self) -> datetime:
+        """Return the present: this machine dates its jobs itself."""
+        return datetime.now(UTC)
+
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Store the job whole, start it, and return its id."""
         job = await run_blocking(self._store_job, request)
@@ -98,6 +102,15 @@ class LocalJobService:
     ) -> list[ListedJob]:
         """List the jobs that carry the tag of a job which has just been submitted."""
         return await self.jobs_with_tag(tag, created_after)
+
+    async def jobs_seen_late(
+        self,
+        job_id: str,  # noqa: ARG002 - the protocol's
+        tag: str,  # noqa: ARG002 - the protocol's
+        since: datetime,  # noqa: ARG002 - the protocol's
+    ) -> list[ListedJob] | None:
+        """Nobody submits to this machine but processes that share its locks."""
+        return None
 
     async def status(self, job_id: str) -> JobStatus:
         """Say where a job stands; one that nobody runs is started again."""
