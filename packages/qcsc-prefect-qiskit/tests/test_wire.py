@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.runtime.wire import (
+    clock_ahead,
     handed_out_once,
     own_requests,
     watch_post,
@@ -71,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, body = given
         if "hang" in headers:
             time.sleep(float(headers["hang"]))
-        self.send_response(status)
+        self.send_response_only(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
@@ -368,3 +371,12 @@ async def test_every_connection_of_a_service_is_owned(
             adapters = connection._session.adapters.values()
             assert {adapter.max_retries.total for adapter in adapters} == {0}
     get_service_pool().clear()
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 2])
+def test_the_services_clock_is_told_by_its_answers(session: requests.Session, hours: int) -> None:
+    assert clock_ahead(session) == timedelta()
+    told = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    with served((200, {"Date": told}, b"{}")) as server:
+        session.get(f"{server.url}/jobs")
+    assert abs(clock_ahead(session) - timedelta(hours=hours)) < timedelta(seconds=5)

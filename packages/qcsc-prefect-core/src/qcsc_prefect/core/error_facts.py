@@ -20,6 +20,7 @@ __all__ = [
     "ErrorFacts",
     "Headers",
     "error_type_names",
+    "http_date",
     "iter_error_chain",
     "read_attribute",
     "read_error_facts",
@@ -182,10 +183,10 @@ def retry_after_seconds(headers: object, *, now: datetime | None = None) -> floa
         return None
     if _SECONDS.fullmatch(value.strip()):
         return _usable_seconds(float(value))
-    until = _http_date(value)
+    until = http_date(value)
     if until is None:
         return None
-    since = _http_date(_header(headers, "Date")) or now or datetime.now(UTC)
+    since = http_date(_header(headers, "Date")) or now or datetime.now(UTC)
     return max(0.0, (until - since).total_seconds())
 
 
@@ -236,7 +237,16 @@ def _usable_seconds(stated: float) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _http_date(value: object) -> datetime | None:
+def http_date(value: object) -> datetime | None:
+    """Return the moment that a header names in one of HTTP's forms; None where it names none.
+
+    Args:
+        value: The header, such as ``"Wed, 25 Nov 2026 12:00:00 GMT"``.
+
+    Example:
+        >>> http_date("Wed, 25 Nov 2026 12:00:00 GMT").isoformat()
+        '2026-11-25T12:00:00+00:00'
+    """
     if not isinstance(value, str):
         return None
     from email.utils import parsedate_to_datetime

@@ -20,6 +20,7 @@ import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ from requests.exceptions import HTTPError, RequestException
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from qcsc_prefect.core.error_facts import retry_after_seconds
+from qcsc_prefect.core.error_facts import http_date, retry_after_seconds
 from qcsc_prefect.core.retry import RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import QISKIT_RETRY_RULES
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
     from requests import PreparedRequest, Response, Session
     from urllib3 import ProxyManager
+    from urllib3._base_connection import BaseHTTPConnection
 
-__all__ = ["SentPost", "handed_out_once", "own_requests", "wait_out", "watch_post"]
+__all__ = ["SentPost", "clock_ahead", "handed_out_once", "own_requests", "wait_out", "watch_post"]
 
 T = TypeVar("T")
 
@@ -108,6 +110,21 @@ def own_requests(session: Session, limits: WireLimits | None = None) -> None:
         if not isinstance(adapter, _Wire):
             # Not by mount(), which takes other adapters out for a moment: other threads use them.
             session.adapters[prefix] = _Wire(limits or WireLimits.current())
+
+
+def clock_ahead(session: Session) -> timedelta:
+    """Return how far the service's clock is ahead of this machine's, as its last answer says.
+
+    Args:
+        session: The session of one connection of the native client.
+
+    Returns:
+        The difference, to the second; nothing where no answer said what time it is.
+    """
+    told = [
+        adapter.clock_ahead for adapter in session.adapters.values() if isinstance(adapter, _Wire)
+    ]
+    return next((ahead for ahead in told if ahead is not None), timedelta())
 
 
 def wait_out(
@@ -187,8 +204,9 @@ class _Wire(HTTPAdapter):
     def __init__(self, limits: WireLimits) -> None:
         super().__init__(max_retries=0)
         self._limits = limits
-        # A kept connection may have been closed at the other end, which shows only after sending.
-        self._fresh = _NotingAdapter(max_retries=0)
+        self.clock_ahead: timedelta | None = None
+        # A kept connection may be closed at the other end, which shows only after sending.
+        self._fresh = _ConnectingAdapter(max_retries=0)
 
     def send(self, request: PreparedRequest, *arguments: Any, **more: Any) -> Response:
         path = urlsplit(request.url or "").path
@@ -198,8 +216,13 @@ class _Wire(HTTPAdapter):
         more["timeout"] = (self._limits.connect, silence)
         doing = f"{request.method} {path}"
         if makes_something:
-            return self._send_once(request, *arguments, doing=doing, **more)
-        return self._ask(request, *arguments, doing=doing, **more)
+            response = self._send_once(request, *arguments, doing=doing, **more)
+        else:
+            response = self._ask(request, *arguments, doing=doing, **more)
+        now = http_date(response.headers.get("Date"))
+        if now is not None:
+            self.clock_ahead = now - datetime.now(UTC)
+        return response
 
     def close(self) -> None:
         super().close()
@@ -210,7 +233,6 @@ class _Wire(HTTPAdapter):
     ) -> Response:
         submits = doing.endswith("/jobs")
         post = (_post.get() if submits else None) or SentPost()
-        request.headers["Connection"] = "close"
 
         def attempt() -> Response:
             _phase.connecting = False
@@ -296,16 +318,25 @@ class _NotingSecureConnection(HTTPSConnection):
         _phase.connecting = False
 
 
-class _NotingPool(HTTPConnectionPool):
+class _NotKept(HTTPConnectionPool):
+    """Takes connections back closed."""
+
+    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
+        if conn is not None:
+            conn.close()
+        super()._put_conn(conn)
+
+
+class _NotingPool(_NotKept):
     ConnectionCls = _NotingConnection
 
 
-class _NotingSecurePool(HTTPSConnectionPool):
+class _NotingSecurePool(_NotKept, HTTPSConnectionPool):
     ConnectionCls = _NotingSecureConnection
 
 
-class _NotingAdapter(HTTPAdapter):
-    """Notes in `_phase` whether a request that failed had a connection."""
+class _ConnectingAdapter(HTTPAdapter):
+    """Connects anew for each request, and notes in `_phase` whether that failed."""
 
     def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
         super().init_poolmanager(*arguments, **more)

@@ -9,6 +9,8 @@ import ssl
 import struct
 import sys
 import threading
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, cast
@@ -18,6 +20,8 @@ from .exchange import Request, Response
 from .faults import FaultKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
     from io import BufferedIOBase
 
     from .control import Control
@@ -35,6 +39,7 @@ class EmulatorServer(socketserver.ThreadingTCPServer):
         dispatcher: Answers the requests of clients.
         control: Answers the requests that steer the emulator.
         tls: Ends the TLS tunnels that clients open through a proxy.
+        clock_ahead: How far the service's clock is ahead of this machine's.
     """
 
     allow_reuse_address = True
@@ -42,8 +47,16 @@ class EmulatorServer(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, port: int, dispatcher: Dispatcher, control: Control, tls: TLSEnd) -> None:
+    def __init__(
+        self,
+        port: int,
+        dispatcher: Dispatcher,
+        control: Control,
+        tls: TLSEnd,
+        clock_ahead: Callable[[], timedelta],
+    ) -> None:
         self.dispatcher = dispatcher
+        self.clock_ahead = clock_ahead
         self.control = control
         self.tls = tls
         self.connection_numbers = itertools.count(1)
@@ -164,7 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._write(response, response.body)
 
     def _write(self, response: Response, body: bytes, *, announced: bool = True) -> None:
-        lines = [f"HTTP/1.1 {response.status} {_phrase(response.status)}"]
+        now = datetime.now(UTC) + self.server.clock_ahead()
+        lines = [
+            f"HTTP/1.1 {response.status} {_phrase(response.status)}",
+            f"Date: {format_datetime(now, usegmt=True)}",
+        ]
         if response.status != HTTPStatus.NO_CONTENT:
             lines.append(f"Content-Type: {response.content_type}")
             if announced:

@@ -118,7 +118,13 @@ class EmulatedService:
             self._log,
             self.revoke_access_tokens,
         )
-        self._server = EmulatorServer(self._port, self._dispatcher, control, self._tls)
+        self._server = EmulatorServer(
+            self._port,
+            self._dispatcher,
+            control,
+            self._tls,
+            lambda: self._store.clock_ahead,
+        )
         threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
