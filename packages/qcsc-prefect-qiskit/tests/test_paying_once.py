@@ -96,8 +96,9 @@ async def test_submit_and_fetch_with_both_caches(prefect_home: Path, emulated, c
     ("retry_after", "least_pauses"), [(3, [3]), (None, [2, 4])], ids=["with Retry-After", "without"]
 )
 async def test_a_429_is_waited_out(
-    prefect_home: Path, emulated, config, retry_after: int | None, least_pauses: list[int]
+    prefect_home: Path, emulated, config, monkeypatch, retry_after, least_pauses: list[int]
 ):
+    monkeypatch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "60")
     refused = len(least_pauses)
     emulated.faults.answer("submit", status=429, times=refused, retry_after=retry_after)
     reference = await submit(config)
