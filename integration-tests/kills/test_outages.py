@@ -105,6 +105,102 @@ async def test_the_answer_lost_and_nobody_to_ask(
     assert observed.leaked == {}
 
 
+@pytest.fixture
+def refused_from_now_on(observed: Observed) -> Callable[[], None]:
+    """Return what makes the account be refused, also where it signs in anew."""
+
+    def refuse() -> None:
+        observed.service.revoke_access_tokens()
+        observed.service.faults.answer(Endpoint.TOKEN, status=403, times=None)
+
+    return refuse
+
+
+async def as_soon_as(condition: Callable[[], object], then: Callable[[], None]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+    then()
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["answer lost", "answer read"])
+async def test_the_account_refused_after_the_submission(
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    refused_from_now_on: Callable[[], None],
+    lost: bool,
+):
+    """What was to be known of the job is said, and not that the account is refused by now."""
+    program = Program(config, observed.service, next(_numbers))
+    faults = observed.service.faults
+    if lost:
+        FAULTS["504 after"].inject(faults, Endpoint.SUBMIT, 1)
+    faults.delay(0.5, "submit", when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(as_soon_as(lambda: observed.jobs, refused_from_now_on))
+        if lost:
+            with pytest.raises(SubmissionUncertainError, match="Look for the job on the service"):
+                await program.submit()
+            assert "The job could not be looked for" in observed.log
+        else:
+            submitted = await program.submit()
+            assert submitted["job_id"] == observed.jobs[0].id
+            assert "at the same moment could not be checked" in observed.log
+        await refusing
+        assert len(observed.intents) == 1
+        faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.jobs) == 1
+    assert observed.intents == []
+    assert observed.leaked == {}
+
+
+async def test_the_account_refused_while_the_kept_job_is_looked_for(
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    refused_from_now_on: Callable[[], None],
+    tmp_path: Path,
+):
+    program = Program(config, observed.service, next(_numbers))
+    await program.submit_elsewhere(tmp_path / "elsewhere")
+    faults = observed.service.faults
+    faults.end_jobs("Cancelled")
+    faults.delay(0.5, Endpoint.JOB, when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(
+            as_soon_as(lambda: observed.service.count(Endpoint.JOB), refused_from_now_on)
+        )
+        with pytest.raises(JobCancelledError) as caught:
+            await program.run()
+        assert f"Job {observed.jobs[-1].id}" in str(caught.value)
+        await refusing
+        assert "another job of the same input is kept could not be checked" in observed.log
+        faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.paid) == 1
+    assert observed.leaked == {}
+
+
+async def test_the_account_refused_while_the_wait_is_cancelled(
+    config: QiskitRuntimeConfig, observed: Observed, refused_from_now_on: Callable[[], None]
+):
+    program = Program(config, observed.service, next(_numbers))
+    observed.service.faults.delay(0.5, Endpoint.JOB, when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(
+            as_soon_as(lambda: observed.service.count(Endpoint.JOB), refused_from_now_on)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await program.run(cancelled=True)
+        await refusing
+        assert f"The wait of job {observed.jobs[0].id} was cancelled, and the job could not be" in (
+            observed.log
+        )
+        observed.service.faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.jobs) == 1
+    assert observed.leaked == {}
+
+
 @pytest.mark.parametrize(
     ("config", "lost"),
     cases([("direct", "504 after"), ("proxied", "closed after")], itertools.product(WAYS, LOST)),
