@@ -47,7 +47,7 @@ def config(
 ) -> Iterator[QiskitRuntimeConfig]:
     set_limits(
         monkeypatch,
-        answer=1.0 if case.name == "hangs" else 30.0,
+        answer=2.0 if case.name == "hangs" else 30.0,
         patience=0.3 if case.times is None else 30.0,
     )
     mode = "session" if case.endpoint is Endpoint.SESSION else "job"

@@ -8,14 +8,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-import anyio
 import msgspec
 from prefect.results import get_result_store
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
-    JobError,
     JobFailedError,
     JobTimeLimitError,
     ResultUnavailableError,
@@ -24,7 +22,6 @@ from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.job_age import age_of
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
@@ -269,7 +266,7 @@ async def _metadata(
                     options=options, pubs=pubs, job=fetched.native_job, result=fetched.result
                 )
             )
-    except (TimeoutError, JobError, QiskitRuntimeConfigError) as error:
+    except (TimeoutError, *NO_ANSWER) as error:
         # The result is there, and its description does not hold it up.
         run_logger().warning(
             "The metadata of job %s are incomplete, they could not be collected (%s: %s)",
@@ -322,14 +319,13 @@ async def _waited_for(
             if cancel_job and not waiters.is_alone():
                 run_logger().warning("Job %s is not cancelled: somebody else waits for it", job_id)
                 cancel_job = False
-            with anyio.CancelScope(shield=True):
-                await after_cancellation(
-                    await open_service_of_job(config, arguments.reference),
-                    job_id,
-                    run_logger(),
-                    during="wait",
-                    cancel_job=cancel_job,
-                )
+
+            async def cancel() -> bool:
+                return await (await open_service_of_job(config, arguments.reference)).cancel(job_id)
+
+            await after_cancellation(
+                cancel, job_id, run_logger(), during="wait", cancel_job=cancel_job
+            )
             raise
 
 
