@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
 
 from qcsc_prefect.core.errors import (
     JobError,
@@ -40,7 +40,6 @@ from qcsc_prefect.integrations.qiskit.jobs.reading_again import read_again
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
-from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ANSWER_SECONDS, get_service_pool
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
     from qcsc_prefect.integrations.qiskit.jobs.service import (
+        AwaitedJob,
         FetchedResult,
         JobRequest,
         JobStatus,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerLimits", "RuntimeJobService", "runtime_job_service"]
 
 _UNAUTHORIZED = 401
+_CONFLICT = 409
 
 T = TypeVar("T")
 
@@ -113,13 +114,9 @@ class RuntimeJobService:
         self._crn = found.crn
         self._config = found.config
         self.limits = limits or AnswerLimits()
-        # Native job objects by id, each with the service whose connections it uses.
-        self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
         self._late = LateSubmissions()
-        self._clock = ServiceClock()
-        self._asked = StatusQuestions(found, self._clock)
-        self._recent = RecentJobs(self._created_since, self._clock)
-        self._private: set[str] = set()  # ids of private jobs whose text is kept
+        self._asked = StatusQuestions(found)
+        self._recent = RecentJobs(self._created_since)
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
@@ -172,16 +169,11 @@ class RuntimeJobService:
             ) from None
 
     def _submit_on(self, backend: IBMBackend, request: JobRequest, gate: PostGate) -> SubmittedJob:
-        began = datetime.now(UTC)
         submitted = submit_natively(backend, request, gate, secrets=secrets_of(self._config))
-        answered = datetime.now(UTC)
-        job_id = submitted.job.job_id()
-        self._native_jobs[job_id] = (backend.service, submitted.job)
-        self._clock.note_submission(job_id, began, answered)
         return SubmittedJob(
-            job_id,
+            submitted.job.job_id(),
             request.backend_name,
-            answered,
+            datetime.now(UTC),
             submitted.sent_again,
             submitted.session_id,
         )
@@ -195,18 +187,10 @@ class RuntimeJobService:
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
         with self._recent.submission():  # most often, one begins with this
-            found = await self._ask(
-                lambda service: list_jobs(
-                    self._connection(service), tag=tag, created_after=created_after
-                ),
-                doing="Looking for a job of this input",
-            )
-        # A search that passes the filter over would show the jobs of others.
-        listed = [
-            job
-            for job in map(listed_job, reversed(found or []))
-            if job.tags is None or tag in job.tags
-        ]
+            listed = await self._recent.before(tag, created_after)
+            if listed is None:
+                listed = await self._listed_under(tag, created_after)
+        listed.reverse()
         late = self._late.listed(tag)
         if late is None:
             return listed
@@ -215,6 +199,17 @@ class RuntimeJobService:
         elif created_after is None or late.submitted_at >= created_after:
             listed += await self._not_shown_yet(late, tag)
         return listed
+
+    async def _listed_under(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        found = await self._ask(
+            lambda service: list_jobs(
+                self._connection(service), tag=tag, created_after=created_after
+            ),
+            doing="Looking for a job of this input",
+        )
+        # A search that passes the filter over would show the jobs of others.
+        listed = map(listed_job, found or [])
+        return [job for job in listed if job.tags is None or tag in job.tags]
 
     async def jobs_beside(
         self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
@@ -231,10 +226,12 @@ class RuntimeJobService:
             if created_after is None or job.created_at is None or job.created_at >= created_after
         ]
 
-    async def _created_since(self, moment: datetime) -> list[ListedJob] | None:
+    async def _created_since(
+        self, moment: datetime | None, *, at_most: int
+    ) -> list[ListedJob] | None:
         return await self._ask(
-            lambda service: jobs_created_since(self._connection(service), moment),
-            doing="Looking for jobs that were submitted just now",
+            lambda service: jobs_created_since(self._connection(service), moment, at_most=at_most),
+            doing="Looking for jobs of several inputs",
         )
 
     async def _not_shown_yet(self, late: SubmittedJob, tag: str) -> list[ListedJob]:
@@ -258,17 +255,19 @@ class RuntimeJobService:
         """Ask once where a job stands."""
         return await self._asked.status(job_id, seconds=self.limits.question)
 
-    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
-        """Ask once where several jobs stand: one search tells it of all that it shows."""
-        return await self._asked.statuses(job_ids, seconds=self.limits.question)
+    async def statuses(
+        self, jobs: Sequence[AwaitedJob], *, places: bool
+    ) -> dict[str, JobStatus | JobError]:
+        """Ask once where several jobs stand: searches tell it of all that they show."""
+        return await self._asked.statuses(jobs, places=places, seconds=self.limits.question)
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+    async def result(
+        self, job_id: str, *, seconds: float | None = None, status: JobStatus | None = None
+    ) -> FetchedResult:
         """Read the result of a job that is done, again where it did not come whole."""
         began = time.monotonic()
         again = self.limits.again if seconds is None else min(seconds, self.limits.again)
-        native_job = await read_again(
-            lambda: self._native_job(job_id, job_is_done=True), seconds=again
-        )
+        native_job = await read_again(lambda: self._native_job(job_id, status), seconds=again)
         limit = self.limits.result
 
         async def download() -> str:
@@ -287,18 +286,14 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            fetched = await decode_within(seconds, native_job, text)
-            self._private.add(job_id)
-        else:
+            return await decode_within(seconds, native_job, text)
 
-            async def read() -> FetchedResult:
-                text = await download()
-                left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
-                return await decode_within(left, native_job, text)
+        async def read() -> FetchedResult:
+            text = await download()
+            left = None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+            return await decode_within(left, native_job, text)
 
-            fetched = await read_again(read, seconds=again)
-        self._native_jobs.pop(job_id, None)
-        return fetched
+        return await read_again(read, seconds=again)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function that may ask the service about a job, in one of its threads."""
@@ -310,20 +305,16 @@ class RuntimeJobService:
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""
-        native_job = await self._native_job(job_id)
-        try:
-            await self._ask(
-                lambda _: _cancel(native_job), doing="Cancelling the job", job_id=job_id
-            )
-        except _AlreadyEndedError:
-            return False
-        return True
+        return await self._ask(
+            lambda service: _cancel(self._connection(service), job_id),
+            doing="Cancelling the job",
+            job_id=job_id,
+        )
 
-    async def forget_result_text(self, job_id: str) -> None:
+    async def forget_result_text(self, fetched: FetchedResult) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
-        if job_id in self._private:
-            await PrivateResults.current(self._crn).remove(job_id)
-            self._private.discard(job_id)
+        if fetched.native_job is not None and fetched.native_job.private:
+            await PrivateResults.current(self._crn).remove(fetched.native_job.job_id())
 
     async def _ask(
         self,
@@ -347,21 +338,17 @@ class RuntimeJobService:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
         return connection
 
-    async def _native_job(self, job_id: str, *, job_is_done: bool = False) -> RuntimeJobV2:
+    async def _native_job(self, job_id: str, status: JobStatus | None) -> RuntimeJobV2:
+        answer = None if status is None else status.answer
         return await self._ask(
-            lambda service: self._native_job_of(service, job_id),
+            # What the client makes of a job that it is asked for, without asking once more.
+            lambda service: (
+                service.job(job_id) if answer is None else service._decode_job(dict(answer))  # noqa: SLF001
+            ),
             doing="Finding the job",
             job_id=job_id,
-            job_is_done=job_is_done,
+            job_is_done=True,
         )
-
-    def _native_job_of(self, service: QiskitRuntimeService, job_id: str) -> RuntimeJobV2:
-        made_by, known = self._native_jobs.get(job_id, (None, None))
-        if known is None or made_by is not service:
-            # One of a service that was refused would be refused as well.
-            known = service.job(job_id)
-            self._native_jobs[job_id] = (service, known)
-        return known
 
 
 def _unavailable_now(error: JobError) -> JobError:
@@ -379,15 +366,14 @@ def _unavailable_now(error: JobError) -> JobError:
     )
 
 
-class _AlreadyEndedError(Exception):
-    """The job cannot be cancelled any more."""
-
-
-def _cancel(native_job: RuntimeJobV2) -> None:
+def _cancel(client: RuntimeClient, job_id: str) -> bool:
     try:
-        native_job.cancel()
-    except RuntimeInvalidStateError:
-        raise _AlreadyEndedError from None
+        client.job_cancel(job_id)
+    except RequestsApiError as error:
+        if error.status_code != _CONFLICT:
+            raise
+        return False  # it had ended already
+    return True
 
 
 def _start_anew_in_child() -> None:
