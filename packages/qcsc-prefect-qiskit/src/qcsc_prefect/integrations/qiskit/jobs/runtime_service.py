@@ -230,7 +230,7 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            return await decode_within(left(), native_job, text)
+            return await decode_within(seconds, native_job, text)
         text = await download()
         try:
             return await decode_within(left(), native_job, text)
