@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import math
@@ -106,9 +107,11 @@ def prefect_server_process(
         api_url, home = shared
         yield PrefectServer(api_url, Path(home))
         return
-    with running_server(tmp_path_factory.mktemp("prefect-server")) as server:
-        yield server
-        assert found_in(server.home, credentials()) == {}
+    server = _shared.enter_context(running_server(tmp_path_factory.mktemp("prefect-server")))
+    # Not before: at its end a process waits until the server has taken what is left to be sent.
+    atexit.register(_shared.close)
+    yield server
+    assert found_in(server.home, credentials()) == {}
 
 
 @pytest.fixture(scope="session")
