@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcsc_prefect.integrations.qiskit.chosen_digest import input_tag_of
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobRecord
 
@@ -125,7 +126,7 @@ class Run:
             jobs = Counter(tag for job in self._local_jobs for tag in job.tags)
         else:
             alive = [job for job in self.jobs if not repeated or job.state != "Cancelled"]
-            jobs = Counter(job.tags for job in alive)
+            jobs = Counter(input_tag_of(job.tags) for job in alive)
         assert len(jobs) == len(self.job["inputs"])
         assert set(jobs.values()) == {1}, "a job was paid for twice"
         assert found_in(self.home, credentials()) == {}

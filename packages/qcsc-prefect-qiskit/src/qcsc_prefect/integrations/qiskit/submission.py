@@ -17,7 +17,7 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -384,7 +384,7 @@ class Submitter:
         memory: SubmissionMemory,
     ) -> JobReference:
         draft = self._draft(
-            request,
+            replace(request, tags=found.tags or request.tags),
             identity.input_digest,
             content_digest_of(request.primitive, found.tags),
         )
