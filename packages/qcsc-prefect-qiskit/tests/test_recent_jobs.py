@@ -50,20 +50,19 @@ def turned(number: int) -> QuantumCircuit:
     return circuit
 
 
-async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
-    references = await asyncio.gather(
-        *(
-            submit_sampler_job_task(
-                [turned(number)],
-                shots=10,
-                runtime_config=config,
-                cache_submit=True,
-                cache_scope="global",
-                visibility_delay=1.0,
-            )
-            for number in range(INPUTS)
-        )
+async def submit_one(config: QiskitRuntimeConfig, number: int) -> dict[str, object]:
+    return await submit_sampler_job_task(
+        [turned(number)],
+        shots=10,
+        runtime_config=config,
+        cache_submit=True,
+        cache_scope="global",
+        visibility_delay=1.0,
     )
+
+
+async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
+    references = await asyncio.gather(*(submit_one(config, number) for number in range(INPUTS)))
     return [str(reference["job_id"]) for reference in references]
 
 
@@ -110,6 +109,17 @@ async def test_on_an_instance_with_many_jobs_each_is_looked_for_by_its_tag(
     with another_machine(prefect_home / "elsewhere"):
         assert await submit_all(config) == first
     assert emulated.count("search") <= 2 * INPUTS
+
+
+async def test_the_reference_of_an_adopted_job_tells_its_own_tags(
+    prefect_home: Path, emulated, config, tmp_path: Path
+):
+    job = emulated._store.find(str((await submit_one(config, 1))["job_id"]))
+    input_tag, _ = job.tags
+    job.tags = (input_tag, f"qcsc-process-{0:016}")
+    with another_machine(tmp_path / "elsewhere"):
+        reference = await submit_one(config, 1)
+    assert (reference["job_id"], reference["tags"]) == (job.id, list(job.tags))
 
 
 @pytest.mark.parametrize("clock", [0, -3600, 3600], ids=["right", "behind", "ahead"])

@@ -135,7 +135,7 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = replace(request, tags=(*request.tags, *identity.tags))
     _refuse_bad_tags(request.tags)
-    return PreparedSubmission(config, _found_with_others(request), identity, service)
+    return PreparedSubmission(config, _found_with_others(request, service), identity, service)
 
 
 async def submit_job(
@@ -185,12 +185,15 @@ async def submit_job(
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    tag = f"qcsc-once-{uuid4().hex}" if len(request.tags) < _MAX_TAGS else None
-    request = replace(request, tags=(*request.tags, *([] if tag is None else [tag])))
     _refuse_bad_tags(request.tags)
-    request = _found_with_others(request)
+    service = await open_job_service(config, request.backend_name)
+    tag = None
+    if service.instance is not None and len(request.tags) < _MAX_TAGS:
+        tag = f"qcsc-once-{uuid4().hex}"
+        request = replace(request, tags=(*request.tags, tag))
+    request = _found_with_others(request, service)
     submitter = Submitter(
-        await open_job_service(config, request.backend_name),
+        service,
         logger,
         runtime_block_name=arguments.runtime_block_name,
         patience=_patience(),
@@ -308,9 +311,9 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
             )
 
 
-def _found_with_others(request: JobRequest) -> JobRequest:
+def _found_with_others(request: JobRequest, service: JobService) -> JobRequest:
     """Add the tag by which one search finds all jobs of this process, where there is room."""
-    if len(request.tags) == _MAX_TAGS:
+    if service.instance is None or len(request.tags) == _MAX_TAGS:
         return request
     return replace(request, tags=(*request.tags, PROCESS_TAG))
 
