@@ -6,8 +6,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import StartedServer
 
 # Before Prefect is imported: it reads them then.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="qcsc-prefect-tests-")
@@ -17,11 +21,11 @@ os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A real Prefect server for the whole session; starting one takes some ten seconds."""
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_server(started_server: StartedServer) -> Iterator[None]:
+    """A real Prefect server for the whole session."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings({PREFECT_API_URL: started_server.url}):
         yield
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from conftest import StartedServer
+
     from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 # Before Prefect is imported: it reads them then.
@@ -21,15 +23,12 @@ os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(scope="session")
-def api_url() -> Iterator[str]:
+def api_url(started_server: StartedServer) -> Iterator[str]:
     """The address of a real Prefect server."""
-    from prefect.settings import get_current_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with prefect_test_harness(server_startup_timeout=120):
-        url = get_current_settings().api.url
-        assert url is not None
-        yield url
+    with temporary_settings({PREFECT_API_URL: started_server.url}):
+        yield started_server.url
 
 
 @pytest.fixture
