@@ -1,4 +1,4 @@
-"""What all tests share: how many processes run them, and the Prefect server of each process."""
+"""What all tests share: how many processes run them, and the Prefect servers of each process."""
 
 from __future__ import annotations
 
@@ -43,8 +43,20 @@ class StartedServer:
 
 
 @pytest.fixture(scope="session")
+def api_of_this_process() -> Iterator[str]:
+    """Where the server answers that what runs in this process has; starting it takes a while."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    # It is the server of threads without a context too, which would start one, and it gets what
+    # was not sent yet when it ends.
+    with prefect_test_harness(server_startup_timeout=120):
+        yield PREFECT_API_URL.value()
+
+
+@pytest.fixture(scope="session")
 def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedServer]:
-    """The server of all tests in this process; starting one takes some ten seconds."""
+    """The server for processes that tests start, whose files can be searched."""
     home = tmp_path_factory.mktemp("prefect-server") / "home"
     home.mkdir()
     with socket.socket() as free:

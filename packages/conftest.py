@@ -6,28 +6,19 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import StartedServer
 
 # Before Prefect is imported: it reads them then.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="qcsc-prefect-tests-")
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-# Nothing outside of a test has a server; Prefect would start one for what is logged there.
-os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
 os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(scope="session")
-def prefect_server(started_server: StartedServer) -> Iterator[None]:
+def prefect_server(api_of_this_process: str) -> None:
     """A real Prefect server for the whole session."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: started_server.url}):
-        yield
 
 
 @pytest.fixture

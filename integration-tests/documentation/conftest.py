@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import StartedServer
-
     from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 # Before Prefect is imported: it reads them then.
@@ -23,12 +21,9 @@ os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(scope="session")
-def api_url(started_server: StartedServer) -> Iterator[str]:
+def api_url(api_of_this_process: str) -> str:
     """The address of a real Prefect server."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: started_server.url}):
-        yield started_server.url
+    return api_of_this_process
 
 
 @pytest.fixture
