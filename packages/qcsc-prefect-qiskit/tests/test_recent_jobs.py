@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,15 +17,23 @@ from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, ListedJob
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 INPUTS = 6
 
 
 @pytest.fixture
-def emulated(emulated: EmulatedService) -> EmulatedService:
-    emulated.set_schedule(queued_seconds=math.inf)
-    return emulated
+def emulated() -> Iterator[EmulatedService]:
+    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
+        service.set_schedule(queued_seconds=math.inf)
+        yield service
+    get_service_pool().clear()
+
+
+@pytest.fixture
+def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
 
 
 @pytest.fixture
