@@ -6,7 +6,6 @@ On the repository itself `.ci/run` runs them.
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,12 +83,7 @@ def test_a_bound_that_does_not_run_is_named(
 # ---- packages of different versions run together, as far as their bounds say ----
 
 
-def test_a_change_that_other_versions_cannot_follow_is_named(repository: Path, tmp_path: Path):
-    def check() -> subprocess.CompletedProcess[str]:
-        # What is not ours is the same each time.
-        environment = ("--environment", tmp_path / "environment")
-        return step(repository, "mixed_versions", "--imports", *environment)
-
+def test_a_change_that_other_versions_cannot_follow_is_named(repository: Path):
     bound = lower_bound(repository, WRAPPERS, QISKIT)
     set_version(repository, CORE, lower_bound(repository, QISKIT, CORE))
     set_version(repository, QISKIT, bound)
@@ -106,7 +100,7 @@ def test_a_change_that_other_versions_cannot_follow_is_named(repository: Path, t
     set_version(repository, QISKIT, f"{bound}.1")
     for (package, file, _), old, new in zip(rename, given, wanted, strict=True):
         edit(repository, package, file, old, new)
-    unsaid = check()
+    unsaid = step(repository, "mixed_versions", "--imports")
     assert unsaid.returncode == 1
     assert f"{QISKIT} {bound} ({QISKIT}-v{bound})" in unsaid.stderr
     assert "cannot import name 'WANTED'" in unsaid.stderr
@@ -115,13 +109,13 @@ def test_a_change_that_other_versions_cannot_follow_is_named(repository: Path, t
     # They say so; but what the released wrappers use is gone, in a version that these allow.
     raised = f"{QISKIT}>={bound}.1,"
     edit(repository, WRAPPERS, "pyproject.toml", f"{QISKIT}>={bound},", raised)
-    gone = check()
+    gone = step(repository, "mixed_versions", "--imports")
     assert gone.returncode == 1
     assert "cannot import name 'GIVEN'" in gone.stderr
     assert f"Released versions of {WRAPPERS} use something of {QISKIT} that is gone" in gone.stderr
 
     edit(repository, QISKIT, PUBS, "\nWANTED = 1\n", "\nGIVEN = WANTED = 1\n")
-    mended = check()
+    mended = step(repository, "mixed_versions", "--imports")
     assert mended.returncode == 0, mended.stderr
     core = f"{CORE} {version_in(repository, CORE)} ({CORE}-v{version_in(repository, CORE)})"
     new = f"{core}, {QISKIT} {bound}.1 (this commit), {WRAPPERS} {version_in(repository, WRAPPERS)}"
@@ -132,6 +126,6 @@ def test_a_change_that_other_versions_cannot_follow_is_named(repository: Path, t
     ]
 
     edit(repository, WRAPPERS, "pyproject.toml", raised, f"{QISKIT}>={bound}.7,")
-    nowhere = check()
+    nowhere = step(repository, "mixed_versions", "--imports")
     assert nowhere.returncode == 1
     assert f"there is no {QISKIT} {bound}.7" in nowhere.stderr

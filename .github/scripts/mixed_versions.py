@@ -4,7 +4,7 @@
 # ///
 """Runs wheels of this commit together with the oldest versions of each other that they allow.
 
-    uv run python .github/scripts/mixed_versions.py [--short | --imports] [--environment FOLDER]
+    uv run python .github/scripts/mixed_versions.py [--short | --imports]
 
 Each package is released alone, and users upgrade one and keep the others. So four sets must run:
 
@@ -226,9 +226,6 @@ def main() -> int:
     less = parser.add_mutually_exclusive_group()
     less.add_argument("--short", action="store_true", help="run the wrappers' tests in two sets")
     less.add_argument("--imports", action="store_true", help="run them in none")
-    parser.add_argument(
-        "--environment", type=Path, metavar="FOLDER", help="install there, and leave it for later"
-    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mixed-") as folder:
         sources = Sources(Path(folder))
@@ -237,10 +234,7 @@ def main() -> int:
                 if not sources.released(package):
                     sys.stdout.write(f"{package} has no release yet: this commit stands in\n")
             # One environment: what is not ours is installed and compiled once.
-            place = arguments.environment or sources.folder / "environment"
-            python = place / "bin" / "python"
-            if not python.exists():
-                new_environment(place, sys.executable)
+            python = new_environment(sources.folder / "environment", sys.executable)
             found = mixtures(sources)
             if not found:
                 sys.stdout.write("no package differs from its release\n")
