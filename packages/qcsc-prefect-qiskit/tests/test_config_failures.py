@@ -15,17 +15,10 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 BACKEND = "fake_manila"
 TOKEN = "kQ3-not-a-key-of-anybody_7"
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(backends=[BACKEND]) as service, service.client_environment():
-        yield service
 
 
 def everything_in(error: BaseException) -> str:
