@@ -21,6 +21,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.post_watch import watch_posts
+from qcsc_prefect.integrations.qiskit.jobs.prepared_run import PreparedRun
 from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
     refuse_circuits_not_isa,
@@ -29,7 +30,7 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
     from qiskit_ibm_runtime.session import Session
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
     from qcsc_prefect.integrations.qiskit.jobs.post_watch import PostGate
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.pubs import Pub
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
 
@@ -80,25 +82,22 @@ def submit_natively(
         SubmissionUncertainError: If a job may have been created.
         GivenUpError: If the gate was closed before the job was sent.
     """
-    if request.implementation == "client_side" or request.group is not None:
-        # The classic primitives make this check themselves, but only in an open batch or session;
-        # the client-side ones leave it to the service.
-        refuse_circuits_not_isa(request.pubs, backend)
+    if request.implementation == "client_side":
+        refuse_circuits_not_isa(request.pubs, backend)  # they leave that to the service
+    prepared = _prepared(backend, request, gate, secrets)
     if request.group is None:
-        return _submit(backend, request, backend, gate, secrets)
-    # Refuses bad options before a batch or session is opened for them.
-    create_primitive(
-        request.primitive, backend, _options_with_tags(request), request.implementation
-    )
+        return _send(backend, request, gate, secrets, prepared, None)
+    if not request.group.is_open_on(backend):
+        prepared.refuse_unsendable()
     try:
-        return _submit_to(request.group, backend, request, gate, secrets)
+        return _send_to(request.group, backend, request, gate, secrets, prepared)
     except SubmissionUncertainError:
         raise
     except SubmissionError:
         # Refused for certain. Asked only now whether the batch has ended: few have.
         if not _has_ended(request.group, backend):
             raise
-    return _submit_to(request.group, backend, request, gate, secrets)
+    return _send_to(request.group, backend, request, gate, secrets, prepared)
 
 
 def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> SubmissionError:
@@ -119,15 +118,16 @@ def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> S
     )
 
 
-def _submit_to(
+def _send_to(
     group: ExecutionGroup,
     backend: IBMBackend,
     request: JobRequest,
     gate: PostGate,
     secrets: Iterable[str],
+    prepared: PreparedRun,
 ) -> NativeSubmission:
     native_mode = _opened(group, backend, secrets)
-    submitted = _submit(backend, request, native_mode, gate, secrets)
+    submitted = _send(backend, request, gate, secrets, prepared, native_mode)
     return submitted._replace(session_id=native_mode.session_id)
 
 
@@ -167,27 +167,70 @@ def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
         return False  # the refusal says more
 
 
-def _submit(
+def _prepared(
+    backend: IBMBackend, request: JobRequest, gate: PostGate, secrets: Iterable[str]
+) -> PreparedRun:
+    prepared = PreparedRun(backend)
+    primitive = create_primitive(
+        request.primitive, prepared, _options_with_tags(request), request.implementation
+    )
+
+    def run(pubs: Sequence[Pub]) -> None:
+        run_primitive(
+            primitive, request.primitive, pubs, shots=request.shots, precision=request.precision
+        )
+
+    session = backend._api_client._session  # noqa: SLF001 - the client hides it
+    with watch_posts(session, gate) as posts:
+        try:
+            run(request.pubs)
+        except (*CLIENT_ERRORS, *UNREADABLE) as error:
+            if _is_about_an_answer(error, posts.last_method):
+                raise _unreadable(error, request, secrets) from None
+            if isinstance(error, IBMInputValueError) or not isinstance(error, CLIENT_ERRORS):
+                path = _refused_part(request.pubs, type(error), run)
+                said = error.message if isinstance(error, IBMInputValueError) else error
+                raise InputError(
+                    f"{path} refused by the client before anything was sent to "
+                    f"{request.backend_name}: {said}",
+                    path=path,
+                ) from error
+            reason = translate_qiskit_error(
+                error,
+                job_id=None,
+                backend_name=backend.name,
+                doing=f"Preparing {a_job(request.primitive)}",
+                secrets=secrets,
+            )
+            raise nothing_submitted(reason, backend.name) from None
+    return prepared
+
+
+def _refused_part(
+    pubs: Sequence[Pub], refusal: type[Exception], run: Callable[[Sequence[Pub]], None]
+) -> str:
+    """Return the path of the first PUB that is refused by itself, or that of all together."""
+    for index, pub in enumerate(pubs):
+        try:
+            run([pub])
+        except refusal:
+            return f"pubs[{index}]"
+    return "pubs"
+
+
+def _send(
     backend: IBMBackend,
     request: JobRequest,
-    mode: IBMBackend | Session,
     gate: PostGate,
     secrets: Iterable[str],
+    prepared: PreparedRun,
+    mode: Session | None,
 ) -> NativeSubmission:
-    primitive = create_primitive(
-        request.primitive, mode, _options_with_tags(request), request.implementation
-    )
     doing = f"Submitting {a_job(request.primitive)}"
     session = backend._api_client._session  # noqa: SLF001 - the client hides it
     with watch_posts(session, gate) as posts:
         try:
-            native_job = run_primitive(
-                primitive,
-                request.primitive,
-                request.pubs,
-                shots=request.shots,
-                precision=request.precision,
-            )
+            native_job = prepared.send(mode)
         except (*CLIENT_ERRORS, *UNREADABLE) as error:
             if posts.accepted:
                 raise SubmissionUncertainError(
@@ -200,28 +243,28 @@ def _submit(
                     ),
                     backend_name=request.backend_name,
                 ) from None
+            if not isinstance(error, CLIENT_ERRORS):
+                prepared.refuse_unsendable()
             if _is_about_an_answer(error, posts.last_method):
                 # It was not the answer of the submission, so none was sent.
-                raise SubmissionError(
-                    redacted(
-                        f"{doing} failed on {request.backend_name}, no job was created: what the "
-                        "service says about the backend or the instance cannot be read "
-                        f"({type(error).__name__}: {error}). This may pass: try again later.",
-                        secrets,
-                    ),
-                    backend_name=request.backend_name,
-                    retryable=True,
-                ) from None
-            if isinstance(error, IBMInputValueError) or not isinstance(error, CLIENT_ERRORS):
-                raise InputError(
-                    f"Tried to run {len(request.pubs)} PUBs on {request.backend_name}; the client "
-                    f"refused them before sending: {error}",
-                    path="pubs",
-                ) from error
+                raise _unreadable(error, request, secrets) from None
             raise translate_qiskit_submission_error(
                 error, backend_name=request.backend_name, doing=doing, secrets=secrets
             ) from None
     return NativeSubmission(native_job, posts.sent_again)
+
+
+def _unreadable(error: Exception, request: JobRequest, secrets: Iterable[str]) -> SubmissionError:
+    return SubmissionError(
+        redacted(
+            f"Submitting {a_job(request.primitive)} failed on {request.backend_name}, no job was "
+            "created: what the service says about the backend or the instance cannot be read "
+            f"({type(error).__name__}: {error}). This may pass: try again later.",
+            secrets,
+        ),
+        backend_name=request.backend_name,
+        retryable=True,
+    )
 
 
 def _is_about_an_answer(error: Exception, method: str | None) -> bool:
