@@ -139,17 +139,17 @@ class LateSubmissions:
 
 def _log_answer(request: JobRequest, answer: Future[SubmittedJob], logger: RunLogger) -> None:
     error = answer.exception()
-    about = f"{request.primitive} job for {request.backend_name}"
+    about = f"{a_job(request.primitive)} for {request.backend_name}"
     if error is None:
         logger.warning(
-            "The submission of a %s that was given up has made job %s after all. It can be fetched "
+            "The submission of %s that was given up has made job %s after all. It can be fetched "
             "by this id; submitted again with cache_submit=True, the same input leads to it",
             about,
             answer.result().job_id,
         )
     else:
         logger.info(
-            "The submission of a %s that was given up has ended without a known job (%s)",
+            "The submission of %s that was given up has ended without a known job (%s)",
             about,
             type(error).__name__,
         )

@@ -27,7 +27,7 @@ __all__ = ["PreparedRun"]
 _NOT_WRITTEN = (TypeError, ValueError, OverflowError, AttributeError, KeyError, QiskitError)
 
 
-class PreparedRun(Session):
+class PreparedRun(Session):  # type: ignore[misc]
     """The mode in which a native primitive runs once, without sending anything.
 
     Args:
@@ -38,7 +38,7 @@ class PreparedRun(Session):
         super().__init__(backend, create_new=False)
         self._prepared: dict[str, Any] | None = None
 
-    def _run(self, **arguments: Any) -> None:  # type: ignore[override]
+    def _run(self, **arguments: Any) -> None:
         """Keep what the native primitive hands over to be sent."""
         RuntimeOptions(**arguments["options"]).validate(channel=self.service.channel)
         self._prepared = arguments
