@@ -6,12 +6,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.config_failures import config_failure
+from qcsc_prefect.integrations.qiskit.config_failures import own_backend_failure
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qiskit.providers import BackendV2
 
 __all__ = ["LocalBackends"]
@@ -21,15 +19,15 @@ class LocalBackends:
     """The local backends of this process, by the name that jobs give.
 
     Args:
-        own: A configuration's own way to its backend; None for those of the client.
+        config: A configuration with a ``get_backend`` of its own; None for the client's backends.
 
     Example:
         >>> LocalBackends().backend("fake_manila").num_qubits
         5
     """
 
-    def __init__(self, own: Callable[[], BackendV2] | None = None) -> None:
-        self._own = own
+    def __init__(self, config: QiskitRuntimeConfig | None = None) -> None:
+        self._config = config
         self._made: dict[str, BackendV2] = {}
         self._lock = threading.Lock()
 
@@ -49,15 +47,13 @@ class LocalBackends:
             return self._made[name]
 
     def _new(self, name: str) -> BackendV2:
-        if self._own is None:
+        if self._config is None:
             return QiskitRuntimeConfig(channel="local", backend_name=name).get_backend()
         try:
-            return self._own()
+            return self._config.get_backend()
         except QiskitRuntimeConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - a method of somebody's own
-            failure = config_failure(
-                f"Tried to get the backend by {self._own.__qualname__}() of the configuration.",
-                error,
-            )
+            method = self._config.get_backend.__qualname__
+            failure = own_backend_failure(method, error, self._config.secrets())
         raise failure

@@ -66,11 +66,10 @@ def local_job_service(config: QiskitRuntimeConfig | None = None) -> LocalJobServ
             whose jobs run on that backend.
     """
     store = LocalJobStore.default()
-    own = None if config is None else config.own_get_backend()
-    if config is None or own is None:
+    if config is None or config.own_get_backend() is None:
         return _services.setdefault((store.root, None), LocalJobService(store))
     key = (get_service_pool().key(config), config.backend_name)
-    return _services.setdefault((store.root, key), LocalJobService(store, LocalBackends(own)))
+    return _services.setdefault((store.root, key), LocalJobService(store, LocalBackends(config)))
 
 
 class LocalJobService:
