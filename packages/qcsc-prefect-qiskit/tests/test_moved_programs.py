@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from qiskit_ibm_runtime import EstimatorOptions, QiskitRuntimeService, SamplerOp
 from qcsc_prefect.core.errors import ConfigurationError, InputError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
     build_qiskit_sampler_input_digest,
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
@@ -56,8 +58,34 @@ async def test_a_block_of_a_channel_that_is_gone_says_what_to_write(prefect_home
         QiskitRuntimeConfig(channel="ibm_quantum")
     saved = QiskitRuntimeConfig.model_construct(channel="ibm_quantum", backend_name="ibm_x")
     await saved.save("of-0-3")
-    with pytest.raises(ConfigurationError, match=r"'of-0-3'.*write 'ibm_quantum_platform'"):
+    refused = r"'of-0-3' cannot be used: channel: .*write 'ibm_quantum_platform'"
+    with pytest.raises(ConfigurationError, match=refused):
         await resolve_config("of-0-3", None)
+    with pytest.raises(QiskitRuntimeConfigError, match=refused):
+        await QiskitRuntimeConfig.aload("of-0-3")
+    with pytest.raises(QiskitRuntimeConfigError, match=refused):
+        await asyncio.to_thread(QiskitRuntimeConfig.load, "of-0-3")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("channel", "locall", r"channel\n  'locall' is none of .*Did you mean 'local'\?"),
+        ("mode", "bach", r"mode\n  'bach' is none of .*Did you mean 'batch'\?"),
+        ("primitives", "classical", r"primitives\n  .*Did you mean 'classic'\?"),
+        ("backend", "ibm_x", r"no field 'backend'\. Did you mean 'backend_name'\?"),
+        ("chanel", "local", r"no field 'chanel'\. Did you mean 'channel'\?"),
+        ("channel", "0123456789-secret-0123456789-secret", r"channel\n  the value is none of"),
+        ("token", ["0123456789-secret"], "token\n"),
+        ("tokn", "0123456789-secret", "Did you mean 'token'"),
+        ("proxies", "http://user:0123456789-secret@lab", "proxies\n"),
+    ],
+)
+def test_a_bad_field_is_told_what_was_meant_and_no_secret(field: str, value: object, said: str):
+    with pytest.raises(ValidationError, match=said) as refused:
+        QiskitRuntimeConfig(**{field: value})
+    assert "QiskitRuntimeConfig" in str(refused.value)
+    assert "secret" not in f"{refused.value} {refused.value!r}"
 
 
 def test_native_options_are_what_was_set() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
@@ -66,7 +64,8 @@ async def resolve_config(
         The configuration.
 
     Raises:
-        ConfigurationError: If both or neither is given, or there is no block of that name.
+        ConfigurationError: If both or neither is given, there is no block of that name, or it
+            cannot be used.
     """
     require_one_config(runtime_block_name, runtime_config)
     if runtime_config is not None:
@@ -74,20 +73,10 @@ async def resolve_config(
     assert runtime_block_name is not None  # noqa: S101 - for the type checker; checked above
     try:
         return await QiskitRuntimeConfig.aload(runtime_block_name)
+    except ConfigurationError:
+        raise
     except ValueError as error:
         raise ConfigurationError(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
             "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
         ) from error
-    except RuntimeError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        # Not from the error: what it says of a field may hold the value of that field.
-        reasons = "; ".join(
-            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
-            for reason in error.__cause__.errors(include_input=False, include_context=False)
-        )
-    raise ConfigurationError(
-        f"The QiskitRuntimeConfig block {runtime_block_name!r} cannot be used: {reasons}. Mend it "
-        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True)."
-    )

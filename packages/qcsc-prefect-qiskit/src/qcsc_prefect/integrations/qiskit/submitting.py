@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -131,6 +132,8 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
+    if service.shows_jobs_at_once:
+        cache = replace(cache, visibility_delay=0.0)
     account = account_identity(config, service.instance)
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = replace(request, tags=(*request.tags, *identity.tags))
@@ -290,7 +293,9 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
         return ()
     if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
         path = "options.environment.job_tags"
-        raise InputError(f"{path} refused: expected a list of strings.", path=path)
+        raise InputError(
+            f"{path} refused: expected a list of strings, got {shortened(tags)}.", path=path
+        )
     return tuple(tags)
 
 
@@ -306,7 +311,7 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
         if len(tag) > _MAX_TAG_LENGTH:
             raise InputError(
                 f"{path}[{index}] refused: {len(tag)} characters, and the service takes "
-                f"{_MAX_TAG_LENGTH}.",
+                f"{_MAX_TAG_LENGTH}. Shorten it.",
                 path=f"{path}[{index}]",
             )
 

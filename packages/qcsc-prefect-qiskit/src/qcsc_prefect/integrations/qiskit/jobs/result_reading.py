@@ -129,7 +129,7 @@ def _decode_with(decoder: type[ResultDecoder], data: object) -> object:
 def _checked(native_job: RuntimeJobV2, result: object) -> FetchedResult:
     if not isinstance(result, PrimitiveResult):
         # The client hands a body that it cannot decode to the caller as it is.
-        raise _damaged(native_job, f"a {type(result).__name__} came instead")
+        raise _damaged(native_job, f"the type {type(result).__name__} came instead")
     backend = native_job.backend()
     return FetchedResult(
         result,

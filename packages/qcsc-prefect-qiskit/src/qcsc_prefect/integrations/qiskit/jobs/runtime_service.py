@@ -82,6 +82,7 @@ class RuntimeJobService:
     instance: str | None
     #: A second look this soon finds a job that ran at once; jobs take longer on a real device.
     first_pause = 0.3
+    shows_jobs_at_once = False
 
     def __init__(self, found: ConfiguredInstance) -> None:
         self.instance = found.crn
