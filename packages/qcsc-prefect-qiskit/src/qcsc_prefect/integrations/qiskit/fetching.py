@@ -352,6 +352,11 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     )
     try:
         return await wait_for_job(service, job_id, limits, reporter.note)
+    except asyncio.CancelledError:
+        # Ctrl-C ends a temporary Prefect server too. Each moment spent here is one in which it
+        # goes, and what Prefect tells it next is then tried for over a minute.
+        reporter.leave()
+        raise
     finally:
         await reporter.finish()
 
