@@ -65,7 +65,7 @@ def test_whatever_a_backend_fails_with_is_a_configuration_error(
     monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     monkeypatch.setattr(LabService, "failure", failure)
-    with pytest.raises(QiskitRuntimeConfigError, match=f"{BACKEND}.*closed") as caught:
+    with pytest.raises(QiskitRuntimeConfigError, match=rf"{BACKEND}.*closed'?\. Check") as caught:
         LabConfig(backend_name=BACKEND).get_backend()
     assert caught.value.__cause__ is failure
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.cache_policies import DEFAULT
 from pydantic import ValidationError
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import EstimatorOptions, QiskitRuntimeService, SamplerOptions
@@ -17,6 +20,7 @@ from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfigError,
     build_qiskit_sampler_input_digest,
     fetch_qiskit_job_result_task,
+    run_sampler_task,
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
@@ -88,6 +92,32 @@ def test_a_bad_field_is_told_what_was_meant_and_no_secret(field: str, value: obj
     assert "secret" not in f"{refused.value} {refused.value!r}"
 
 
+class Lookalike:
+    """What 0.3 took for a configuration."""
+
+    backend_name = LOCAL.backend_name
+    get_service = LOCAL.get_service
+    get_backend = LOCAL.get_backend
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **config: run_sampler_task.fn([bell()], **config),
+        lambda **config: submit_sampler_job_task.fn([bell()], **config),
+        lambda **config: fetch_qiskit_job_result_task.fn(job_id="local-1", **config),
+    ],
+    ids=["run", "submit", "fetch"],
+)
+async def test_what_is_no_configuration_is_refused_by_its_type(
+    prefect_home: Path, call: Callable[..., Awaitable[object]]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"got Lookalike.*a subclass"):
+        await call(runtime_config=Lookalike())
+    with pytest.raises(ConfigurationError, match=r"got QiskitRuntimeConfig\..*runtime_config="):
+        await call(runtime_block_name=LOCAL)
+
+
 def test_native_options_are_what_was_set() -> None:
     estimator = EstimatorOptions(resilience_level=1)
     estimator.resilience.zne.amplifier = "pea"
@@ -149,3 +179,19 @@ async def test_what_a_subclass_has_of_its_own_is_called() -> None:
         assert CALLS == [("service", False), ("backend", False), ("service", False)]
         plain = await pool.backend(QiskitRuntimeConfig(**fields), "fake_manila")
         assert own is not plain
+
+
+async def test_with_prefects_own_policy_a_retried_flow_takes_its_results_again(
+    prefect_home: Path,
+) -> None:
+    run = run_sampler_task.with_options(cache_policy=DEFAULT, persist_result=True)
+    circuit = bell()
+    job_ids = []
+
+    @flow(retries=1)
+    async def retried() -> None:
+        job_ids.append((await run([circuit], runtime_config=LOCAL, shots=5))["job_id"])
+        assert len(job_ids) == 2, "a reason to run again"
+
+    await retried()
+    assert len(set(job_ids)) == 1

@@ -85,7 +85,7 @@ def _described(tried: str, cause: Exception, reason: str) -> QiskitRuntimeConfig
         else "Check the block's fields, and that the service can be reached from this machine."
     )
     return QiskitRuntimeConfigError(
-        f"{tried} The client answered: {reason}{status} {next_step}",
+        f"{tried} The client answered: {reason.rstrip('.')}.{status} {next_step}",
         # A pickle, which crosses to another process, has no cause that would say so.
         retryable=True if passes else None,
     )

@@ -354,6 +354,11 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     settling = asyncio.create_task(settle_late(service, arguments.reference))
     try:
         return await wait_for_job(service, awaited, limits, reporter.note)
+    except asyncio.CancelledError:
+        # Ctrl-C ends a temporary Prefect server too. Each moment spent here is one in which it
+        # goes, and what Prefect tells it next is then tried for over a minute.
+        reporter.leave()
+        raise
     finally:
         settling.cancel()
         await reporter.finish()
