@@ -90,8 +90,8 @@ def watch_post() -> Iterator[SentPost]:
 def whole_results() -> Iterator[None]:
     """Ask again inside of the block for a result that is no JSON object.
 
-    Outside of it one is taken as it comes: that of a failed job is the text of its failure, and that
-    of a private job is handed out once.
+    Outside of it one is taken as it comes: that of a failed job is the text of its failure, and
+    that of a private job is handed out once.
     """
     token = _whole.set(True)
     try:
