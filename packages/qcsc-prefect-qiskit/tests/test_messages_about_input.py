@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
+import re
+from pathlib import Path
+
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.providers import BackendV2
 from qiskit.quantum_info import SparsePauliOp
 
+import qcsc_prefect
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
@@ -18,6 +24,7 @@ from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
 from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
 from qcsc_prefect.integrations.qiskit.pubs import (
@@ -33,6 +40,29 @@ from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 needs_client_side = pytest.mark.skipif(
     not has_client_side_primitives(), reason="the installed client has classic primitives only"
 )
+
+
+def test_no_article_stands_before_a_name_that_it_may_not_fit():
+    misfits = [
+        f"{file.name}:{text.lineno}: {ast.unparse(text)}"
+        for folder in qcsc_prefect.__path__
+        for file in Path(folder).rglob("*.py")
+        for text in ast.walk(ast.parse(file.read_text()))
+        if isinstance(text, ast.JoinedStr)
+        for before, value in itertools.pairwise(text.values)
+        if isinstance(before, ast.Constant)
+        and re.search(r"\ban? $", str(before.value))
+        and re.search("__(qual)?name__", ast.unparse(value))
+    ]
+    assert misfits == []
+
+
+@pytest.mark.parametrize("name", ["default_shots", "default_precision"])
+def test_a_default_that_is_none_is_refused_when_it_is_given(name: str):
+    for value in (-3, 0, float("nan")):
+        with pytest.raises(InputError, match=f"{name} refused: .* got {value}") as refused:
+            options_mapping({name: value})
+        assert refused.value.path == f"options.{name}"
 
 
 @pytest.fixture(scope="module")

@@ -50,20 +50,19 @@ def turned(number: int) -> QuantumCircuit:
     return circuit
 
 
-async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
-    references = await asyncio.gather(
-        *(
-            submit_sampler_job_task(
-                [turned(number)],
-                shots=10,
-                runtime_config=config,
-                cache_submit=True,
-                cache_scope="global",
-                visibility_delay=1.0,
-            )
-            for number in range(INPUTS)
-        )
+async def submit_one(config: QiskitRuntimeConfig, number: int) -> dict[str, object]:
+    return await submit_sampler_job_task(
+        [turned(number)],
+        shots=10,
+        runtime_config=config,
+        cache_submit=True,
+        cache_scope="global",
+        visibility_delay=1.0,
     )
+
+
+async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
+    references = await asyncio.gather(*(submit_one(config, number) for number in range(INPUTS)))
     return [str(reference["job_id"]) for reference in references]
 
 
@@ -110,6 +109,17 @@ async def test_on_an_instance_with_many_jobs_each_is_looked_for_by_its_tag(
     with another_machine(prefect_home / "elsewhere"):
         assert await submit_all(config) == first
     assert emulated.count("search") <= 2 * INPUTS
+
+
+async def test_the_reference_of_an_adopted_job_tells_its_own_tags(
+    prefect_home: Path, emulated, config, tmp_path: Path
+):
+    job = emulated._store.find(str((await submit_one(config, 1))["job_id"]))
+    input_tag, _ = job.tags
+    job.tags = (input_tag, f"qcsc-process-{0:016}")
+    with another_machine(tmp_path / "elsewhere"):
+        reference = await submit_one(config, 1)
+    assert (reference["job_id"], reference["tags"]) == (job.id, list(job.tags))
 
 
 @pytest.mark.parametrize("clock", [0, -3600, 3600], ids=["right", "behind", "ahead"])
@@ -160,10 +170,11 @@ async def test_one_that_is_cancelled_takes_no_answer_from_the_others(
 
 async def test_alone_or_late_it_is_looked_for_by_its_tag(prefect_home: Path, emulated, service):
     job_id = (await service.submit(request("a"))).job_id
-    assert await service._recent.beside(job_id, "a", datetime.now(UTC)) is None
+    now = await service.now()
+    assert await service._recent.beside(job_id, "a", now, now=now) is None
     with service._recent.submission():
-        an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-        assert await service._recent.beside(job_id, "a", an_hour_ago) is None
+        an_hour_ago = now - timedelta(hours=1)
+        assert await service._recent.beside(job_id, "a", an_hour_ago, now=now) is None
     assert emulated.count("search") == 0
 
 
@@ -171,26 +182,23 @@ async def test_what_the_search_does_not_show_is_looked_for_by_its_tag(
     prefect_home: Path, emulated, service
 ):
     job_id = (await service.submit(request("a"))).job_id
-    with service._recent.submission():
-        assert await service._recent.beside("another", "a", datetime.now(UTC)) is None
-        [shown] = await service._recent.beside(job_id, "a", datetime.now(UTC)) or []
-        assert await service._recent.beside(job_id, "a", datetime.now(UTC)) == [shown]
+    now = await service.now()
+    assert await service.jobs_seen_late("another", "a", now) is None
+    [shown] = await service.jobs_seen_late(job_id, "a", now) or []
     assert shown.job_id == job_id
 
 
-@pytest.mark.parametrize("ahead", [100, -100])
-async def test_the_services_clock_is_learned_from_a_job_that_is_seen(
+@pytest.mark.parametrize("ahead", [-7200, -100, 0, 100, 7200])
+async def test_the_search_begins_by_the_services_clock(
     prefect_home: Path, emulated, service, ahead: int
 ):
     emulated.set_clock(ahead_seconds=ahead)
-    began = datetime.now(UTC)
     job_id = (await service.submit(request("a"))).job_id
-    with service._recent.submission():
-        for since in (began - timedelta(minutes=5), began + timedelta(seconds=ahead - 20)):
-            emulated.clear_requests()
-            await service._recent.beside(job_id, "a", began)
-            [search] = emulated.requests
-            asked = datetime.fromisoformat(
-                parse_qs(urlsplit(search.path).query)["created_after"][0]
-            )
-            assert timedelta(0) <= asked - since < timedelta(seconds=20)
+    now = await service.now()
+    assert abs(now - datetime.now(UTC) - timedelta(seconds=ahead)) < timedelta(seconds=5)
+    emulated.clear_requests()
+    [shown] = await service.jobs_seen_late(job_id, "a", now - timedelta(seconds=5)) or []
+    assert shown.job_id == job_id
+    [search] = emulated.requests
+    asked = datetime.fromisoformat(parse_qs(urlsplit(search.path).query)["created_after"][0])
+    assert timedelta(0) <= now - asked < timedelta(seconds=20)

@@ -200,8 +200,9 @@ async def test_a_failed_job_is_not_handed_out_again(prefect_home: Path, caplog):
 
 async def test_a_job_is_found_by_its_tag_where_the_record_is_gone(prefect_home: Path):
     async def submit(**more) -> str:
+        # So long it waits for a job whose intent cannot be read.
         reference = await submit_sampler_job_task(
-            [bell()], runtime_config=CONFIG, cache_submit=True, **more
+            [bell()], runtime_config=CONFIG, cache_submit=True, visibility_delay=1, **more
         )
         return reference["job_id"]
 

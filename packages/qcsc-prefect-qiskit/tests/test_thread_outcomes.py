@@ -24,6 +24,7 @@ from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.local import runner
+from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
@@ -128,10 +129,11 @@ async def test_a_local_job_that_panics_has_failed_and_is_not_run_for_ever(tmp_pa
         created=datetime.now(UTC),
     )
     store.create(job, runner.encode_inputs([SamplerPub.coerce(circuit)]))
-    service = LocalJobService(store)
-    with runner._backends_lock:
+    backends = LocalBackends()
+    service = LocalJobService(store, backends)
+    with backends._lock:
         await service.status(job.job_id)
-        while not (running := threads_in(runner.local_backend)):
+        while not (running := threads_in(LocalBackends.backend)):
             await asyncio.sleep(0.01)
         raise_in(running[0], PanicError)
     status = await asyncio.wait_for(

@@ -5,13 +5,27 @@ from __future__ import annotations
 import hmac
 import json
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
-from pydantic import Field, SecretStr, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
+from qcsc_prefect.integrations.qiskit.config_fields import (
+    named_choice,
+    reasons_of,
+    refuse_misspelt,
+    stripped,
+)
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
@@ -23,18 +37,13 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from prefect.client.schemas.objects import BlockDocument
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = ["QiskitRuntimeConfig"]
-
-
-def _stripped(text: str) -> str:
-    if not (stripped := text.strip()):
-        raise ValueError("it is blank; leave it out, or say what it is")
-    return stripped
 
 
 class QiskitRuntimeConfig(Block):
@@ -52,14 +61,16 @@ class QiskitRuntimeConfig(Block):
     do nothing on the channel ``local``.
 
     A subclass may have a ``get_service`` or ``get_backend`` of its own, for example to choose the
-    least busy device: the tasks call them, in a thread. Jobs on this machine run in a process of
-    their own and do not.
+    least busy device: the tasks call them, in a thread. On the channel ``local`` they call
+    ``get_backend``, in every process that runs the job.
 
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
         >>> config.get_backend().num_qubits
         5
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be a token
 
     _block_type_name = "Qiskit Runtime Config"
     _block_type_slug = "qiskit-runtime-config"
@@ -108,29 +119,49 @@ class QiskitRuntimeConfig(Block):
     )
     @classmethod
     def _named(cls, value: object) -> object:
-        return _stripped(value) if isinstance(value, str) else value
+        return stripped(value) if isinstance(value, str) else value
 
     @field_validator("token", mode="before")
     @classmethod
     def _spelt(cls, value: object) -> object:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return SecretStr(_stripped(text)) if isinstance(text, str) else value
+        return SecretStr(stripped(text)) if isinstance(text, str) else value
 
     @field_validator("plans_preference")
     @classmethod
     def _plans(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else [_stripped(plan) for plan in value]
+        return None if value is None else [stripped(plan) for plan in value]
 
-    @field_validator("channel", mode="before")
+    @field_validator("channel", "primitives", "mode", mode="before")
     @classmethod
-    def _living_channel(cls, value: object) -> object:
-        channel = _stripped(value) if isinstance(value, str) else value
-        if channel == "ibm_quantum":
-            raise ValueError(
-                "the channel 'ibm_quantum' was switched off by IBM; write 'ibm_quantum_platform', "
-                "with an API key and an instance of the new platform"
-            )
-        return channel
+    def _chosen(cls, value: object, info: ValidationInfo) -> object:
+        return named_choice(value, cls.model_fields[str(info.field_name)].annotation)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: object) -> object:
+        if isinstance(given, dict):
+            refuse_misspelt(given, cls.model_fields)
+        return given
+
+    @classmethod
+    def _load_from_block_document(
+        cls,
+        block_document: BlockDocument,
+        validate: bool = True,  # noqa: FBT001, FBT002 - Prefect's own signature
+    ) -> Self:
+        # What Prefect says of a block that is refused names neither the field nor the way out.
+        try:
+            return super()._load_from_block_document(block_document, validate=validate)
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            reasons = reasons_of(error.__cause__)
+        raise QiskitRuntimeConfigError(
+            f"The QiskitRuntimeConfig block {block_document.name!r} cannot be used: {reasons}. "
+            "Mend it in the Prefect UI, or save it anew: "
+            "QiskitRuntimeConfig(...).save(name, overwrite=True)."
+        )
 
     def get_service(self) -> QiskitRuntimeService:
         """Create a native ``QiskitRuntimeService`` from the configured fields.
@@ -223,7 +254,8 @@ class QiskitRuntimeConfig(Block):
         """
         if self.backend_name is None:
             raise QiskitRuntimeConfigError(
-                "The QiskitRuntimeConfig names no backend. Set backend_name, for example "
+                "Tried to get the backend, but the QiskitRuntimeConfig names none. Set "
+                "backend_name, for example "
                 "QiskitRuntimeConfig(channel='local', backend_name='fake_manila')."
             )
         if self.channel == "local":

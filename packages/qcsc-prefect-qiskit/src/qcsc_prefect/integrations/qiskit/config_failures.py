@@ -16,7 +16,7 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["config_failure"]
+__all__ = ["config_failure", "own_backend_failure"]
 
 
 def config_failure(
@@ -47,6 +47,27 @@ def config_failure(
     return error
 
 
+def own_backend_failure(
+    method: str, cause: Exception, secrets: Sequence[str] = ()
+) -> QiskitRuntimeConfigError:
+    """Return the error of a backend that a configuration's own method did not give.
+
+    Raise it outside of the ``except`` block, as that of `config_failure`.
+
+    Args:
+        method: The name of the method.
+        cause: What the method let out.
+        secrets: Texts that must stand nowhere in the error.
+    """
+    reason = redacted(str(cause).strip(), secrets).rstrip(".")
+    error = QiskitRuntimeConfigError(
+        f"Tried to get the backend by {method}() of the configuration: {type(cause).__name__}: "
+        f"{reason}. Mend that method, or the fields that it reads."
+    )
+    error.__cause__ = _without_credentials(cause, secrets)
+    return error
+
+
 def _described(tried: str, cause: Exception, reason: str) -> QiskitRuntimeConfigError:
     if stumbled_over_an_answer(cause):
         return QiskitRuntimeConfigError(
@@ -64,7 +85,7 @@ def _described(tried: str, cause: Exception, reason: str) -> QiskitRuntimeConfig
         else "Check the block's fields, and that the service can be reached from this machine."
     )
     return QiskitRuntimeConfigError(
-        f"{tried} The client answered: {reason}{status} {next_step}",
+        f"{tried} The client answered: {reason.rstrip('.')}.{status} {next_step}",
         # A pickle, which crosses to another process, has no cause that would say so.
         retryable=True if passes else None,
     )

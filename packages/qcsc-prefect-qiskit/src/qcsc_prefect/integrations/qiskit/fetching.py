@@ -170,7 +170,7 @@ async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
 def _misfit(output: object, reference: JobReference) -> str | None:
     """Say in what a stored output differs from what is asked for; None where it does not."""
     if not isinstance(output, dict):
-        return f"it is a {type(output).__name__}"
+        return f"it is of type {type(output).__name__}"
     asked = {
         "job_id": reference.job_id,
         "primitive": reference.primitive,
@@ -337,11 +337,12 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     job_id = str(reference.job_id)
     awaited = AwaitedJob(job_id, reference.tags or (), submission_time(reference))
     age = age_of(reference, await service.now())
+    shown_within = 0.0 if service.shows_jobs_at_once else DEFAULT_VISIBILITY_DELAY
     limits = WaitLimits(
         max_wait=arguments.max_wait,
         first_look=service.first_pause if age < JUST_NOW else 0.0,
         first_pause=service.first_pause,
-        not_found=max(0.0, DEFAULT_VISIBILITY_DELAY - age),
+        not_found=max(0.0, shown_within - age),
     )
     reporter = JobReporter(
         job_id=job_id,
@@ -353,6 +354,11 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     settling = asyncio.create_task(settle_late(service, arguments.reference))
     try:
         return await wait_for_job(service, awaited, limits, reporter.note)
+    except asyncio.CancelledError:
+        # Ctrl-C ends a temporary Prefect server too. Each moment spent here is one in which it
+        # goes, and what Prefect tells it next is then tried for over a minute.
+        reporter.leave()
+        raise
     finally:
         settling.cancel()
         await reporter.finish()

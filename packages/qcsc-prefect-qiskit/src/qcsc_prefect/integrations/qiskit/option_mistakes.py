@@ -126,8 +126,15 @@ def _bad_values(error: ValidationError, options: Mapping[str, object]) -> dict[_
         # Of each type that an option may have there is a complaint; this one says the least.
         if detail["type"] != "is_instance_of":
             words = detail["msg"].removeprefix("Value error, ")
-            faults.setdefault(path, f"{_sentence(words)} It is {shortened(detail['input'])}.")
+            given = detail["input"]
+            # A whole group of options would bury what is said of it.
+            shown = "" if _is_many(given) else f" It is {shortened(given)}."
+            faults.setdefault(path, f"{_sentence(words)}{shown}")
     return faults
+
+
+def _is_many(value: object) -> bool:
+    return isinstance(value, Mapping) or _is_group(value) or dataclasses.is_dataclass(value)
 
 
 def _path_in(options: Mapping[str, object], location: Sequence[int | str]) -> _Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
@@ -33,23 +31,33 @@ def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | Non
     return config.backend_name or name
 
 
-def require_one_config(
-    runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
-) -> None:
-    """Refuse a call that names no configuration, or two.
+def require_one_config(runtime_block_name: object, runtime_config: object) -> None:
+    """Refuse a call that names no configuration, or two, or one of another type.
 
     Args:
-        runtime_block_name: Name of a saved block.
-        runtime_config: Inline configuration.
+        runtime_block_name: Name of a saved block, or None.
+        runtime_config: Inline configuration, or None.
 
     Raises:
-        ConfigurationError: If both or neither is given; it is a ``ValueError`` too.
+        ConfigurationError: If both or neither is given, or what is given is neither a name nor a
+            configuration; it is a ``ValueError`` too.
     """
     if (runtime_block_name is None) == (runtime_config is None):
         given = "neither was" if runtime_config is None else "both were"
         raise ConfigurationError(
             f"Exactly one of runtime_block_name and runtime_config is needed; {given} given. "
             "Pass the name of a saved QiskitRuntimeConfig block, or a QiskitRuntimeConfig."
+        )
+    if not isinstance(runtime_block_name, str | None):
+        raise ConfigurationError(
+            "runtime_block_name refused: expected the name of a saved QiskitRuntimeConfig block, "
+            f"got {type(runtime_block_name).__name__}. Pass a configuration as runtime_config=."
+        )
+    if not isinstance(runtime_config, QiskitRuntimeConfig | None):
+        raise ConfigurationError(
+            "runtime_config refused: expected a QiskitRuntimeConfig, got "
+            f"{type(runtime_config).__name__}. Make one, or a subclass of it with a get_service or "
+            "get_backend of its own."
         )
 
 
@@ -66,7 +74,8 @@ async def resolve_config(
         The configuration.
 
     Raises:
-        ConfigurationError: If both or neither is given, or there is no block of that name.
+        ConfigurationError: If both or neither is given, or one of another type, there is no block
+            of that name, or it cannot be used.
     """
     require_one_config(runtime_block_name, runtime_config)
     if runtime_config is not None:
@@ -74,20 +83,10 @@ async def resolve_config(
     assert runtime_block_name is not None  # noqa: S101 - for the type checker; checked above
     try:
         return await QiskitRuntimeConfig.aload(runtime_block_name)
+    except ConfigurationError:
+        raise
     except ValueError as error:
         raise ConfigurationError(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
             "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
         ) from error
-    except RuntimeError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        # Not from the error: what it says of a field may hold the value of that field.
-        reasons = "; ".join(
-            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
-            for reason in error.__cause__.errors(include_input=False, include_context=False)
-        )
-    raise ConfigurationError(
-        f"The QiskitRuntimeConfig block {runtime_block_name!r} cannot be used: {reasons}. Mend it "
-        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True)."
-    )

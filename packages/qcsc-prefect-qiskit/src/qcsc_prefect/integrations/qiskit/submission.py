@@ -19,7 +19,7 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import (
@@ -431,7 +431,9 @@ class _OneSubmission:
 
     async def _adopt(self, found: ListedJob) -> JobReference:
         draft = self._submitter.draft(
-            self._request, self._identity.input_digest, self._content_digest_of(found)
+            replace(self._request, tags=found.tags or self._request.tags),
+            self._identity.input_digest,
+            self._content_digest_of(found),
         )
         reference = self._submitter.adopted(found, draft)
         if await self._memory.record(reference):

@@ -82,6 +82,7 @@ class RuntimeJobService:
     instance: str | None
     #: A second look this soon finds a job that ran at once; jobs take longer on a real device.
     first_pause = 0.3
+    shows_jobs_at_once = False
 
     def __init__(self, found: ConfiguredInstance) -> None:
         self.instance = found.crn
@@ -230,7 +231,7 @@ class RuntimeJobService:
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            return await decode_within(left(), native_job, text)
+            return await decode_within(seconds, native_job, text)
         text = await download()
         try:
             return await decode_within(left(), native_job, text)

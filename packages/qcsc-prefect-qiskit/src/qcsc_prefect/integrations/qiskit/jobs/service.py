@@ -198,10 +198,12 @@ class JobService(Protocol):
     Attributes:
         instance: The service instance that has the jobs; None where there is no such thing.
         first_pause: Seconds after which it is worth looking at a new job for the second time.
+        shows_jobs_at_once: Whether a job that has been accepted can be found from then on.
     """
 
     instance: str | None
     first_pause: float
+    shows_jobs_at_once: bool
 
     async def now(self) -> datetime:
         """Return the present by the service's clock, which dates the jobs."""

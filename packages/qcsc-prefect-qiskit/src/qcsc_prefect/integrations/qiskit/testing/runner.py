@@ -60,5 +60,6 @@ class Simulation:
         if optionals.HAS_AER and not self.noise:
             from qiskit_aer import AerSimulator
 
-            return AerSimulator()
+            # Threads that wait for small circuits take ten times the processor of the circuits.
+            return AerSimulator(max_parallel_threads=1)
         return backend.device
