@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from qiskit import QuantumCircuit
+from qiskit.circuit import Gate
 from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
@@ -193,9 +194,10 @@ async def test_a_fake_backend_runs_its_own_circuits_and_refuses_others_early(pre
 
 async def test_a_job_that_fails_says_why(prefect_home: Path):
     # The client takes it, and only the simulation finds out.
-    reference = await submit_sampler_job_task(
-        [ghz()], options={"default_shots": -3}, runtime_config=CONFIG
-    )
+    unknown = QuantumCircuit(1)
+    unknown.append(Gate("unknown", 1, []), [0])
+    unknown.measure_all()
+    reference = await submit_sampler_job_task([unknown], runtime_config=CONFIG)
     with pytest.raises(JobFailedError, match=reference["job_id"]) as caught:
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
     assert caught.value.retryable is False
