@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 from qcsc_prefect.integrations.qiskit.jobs.listing import PAGE, is_job, list_jobs, listed_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
+    from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob
 
 __all__ = ["CLOCKS_APART", "RecentJobs", "jobs_created_since"]
@@ -35,14 +36,14 @@ _UNSURE = timedelta(seconds=10)
 _RECENT = timedelta(minutes=10)
 #: Seconds for which a search waits for submissions that are under way, which then share it.
 _GATHERING = 0.15
-#: Jobs that are read for each submission that shares a search: half as many pages as submissions.
-_FOR_EACH = PAGE // 2
+#: Jobs that are read for each submission that shares a search: a page, as its own would be.
+_FOR_EACH = PAGE
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
 def jobs_created_since(
     client: RuntimeClient, moment: datetime | None, *, at_most: int
-) -> list[ListedJob] | None:
+) -> list[RawJob] | None:
     """List the jobs of an instance that were created since then; blocks.
 
     Args:
@@ -51,20 +52,19 @@ def jobs_created_since(
         at_most: How many jobs to read.
 
     Returns:
-        The jobs, newest first; None if there are more, or if the service does not tell their tags.
+        What the service says about the jobs, newest first; None if there are more, or if it does
+        not tell their tags.
 
     Raises:
         JobError: If the answer is no list of jobs.
     """
     found = list_jobs(client, created_after=moment, at_most=at_most)
-    if found is None or not all(is_job(raw) for raw in found):
-        return None
-    listed = [listed_job(raw) for raw in found]
-    return None if any(job.tags is None for job in listed) else listed
+    jobs = [raw for raw in found or () if is_job(raw) and isinstance(raw.get("tags"), list)]
+    return None if found is None or len(jobs) < len(found) else jobs
 
 
 class _ListSince(Protocol):
-    async def __call__(self, moment: datetime | None, *, at_most: int) -> list[ListedJob] | None:
+    async def __call__(self, moment: datetime | None, *, at_most: int) -> list[RawJob] | None:
         """List jobs as `jobs_created_since` does."""
 
 
@@ -74,7 +74,7 @@ class _Search:
 
     since: datetime
     sharing: int = 1
-    answer: Future[list[ListedJob] | None] = field(default_factory=Future)
+    answer: Future[list[RawJob] | None] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         # A future that runs cannot be cancelled: one impatient task must not fail the others.
@@ -93,7 +93,7 @@ class _SharedSearch:
         self._lock = threading.Lock()
         self._gathering: _Search | None = None
 
-    async def jobs_since(self, moment: datetime) -> list[ListedJob] | None:
+    async def jobs_since(self, moment: datetime) -> list[RawJob] | None:
         """List the jobs that were created since then, as `jobs_created_since` does."""
         with self._lock:
             search = self._gathering
@@ -106,7 +106,7 @@ class _SharedSearch:
             return await self._lead(mine)
         return await asyncio.wrap_future(search.answer)
 
-    async def _lead(self, search: _Search) -> list[ListedJob] | None:
+    async def _lead(self, search: _Search) -> list[RawJob] | None:
         try:
             await self._gather()
             found = await self._list_since(
@@ -179,9 +179,8 @@ class RecentJobs:
             return None
         return [
             job
-            for job in found
-            if tag in (job.tags or ())
-            and (created_after is None or job.created_at is None or job.created_at >= created_after)
+            for job in _listed_under(tag, found)
+            if created_after is None or job.created_at is None or job.created_at >= created_after
         ]
 
     async def beside(self, job_id: str, tag: str, since: datetime) -> list[ListedJob] | None:
@@ -203,17 +202,22 @@ class RecentJobs:
         if asked_at - since > _RECENT or not self._submissions:
             return None
         found = await self._beside.jobs_since(self._earliest(since))
-        own = next((job for job in found or () if job.job_id == job_id), None)
-        if found is None or own is None or own.created_at is None:
+        listed = _listed_under(tag, found or ())
+        own = next((job for job in listed if job.job_id == job_id), None)
+        if own is None or own.created_at is None:
             return None
         # It was created before this was asked: the clock may be further ahead, never less.
         self._ahead = own.created_at - asked_at
         if abs(datetime.now(UTC) - own.created_at) > CLOCKS_APART:
             return None  # the search may have begun too late
-        return [job for job in found if tag in (job.tags or ())]
+        return listed
 
     def _earliest(self, moment: datetime) -> datetime:
         """Return the least that the service's clock showed at a moment of this machine's."""
         if self._ahead is None:
             return moment - CLOCKS_APART
         return moment + self._ahead - _UNSURE
+
+
+def _listed_under(tag: str, jobs: Iterable[RawJob]) -> list[ListedJob]:
+    return [listed_job(raw) for raw in jobs if tag in raw["tags"]]
