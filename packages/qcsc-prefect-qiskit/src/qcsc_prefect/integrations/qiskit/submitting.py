@@ -20,8 +20,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_sampler_input_digest,
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.jobs.status_search import PROCESS_TAG
+from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
