@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.integrations.qiskit.error_translation import redacted
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS
 from qcsc_prefect.integrations.qiskit.jobs.listing import (
     MOST_LISTED,
@@ -25,7 +26,7 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -41,10 +42,12 @@ class JobStatuses:
 
     Args:
         clock: The service's clock.
+        secrets: Texts that are credentials; what the service says may quote them.
     """
 
-    def __init__(self, clock: ServiceClock) -> None:
+    def __init__(self, clock: ServiceClock, secrets: Iterable[str]) -> None:
         self._clock = clock
+        self._secrets = tuple(secrets)
 
     def status(self, client: RuntimeClient, job_id: str) -> JobStatus:
         """Ask where one job stands; blocks.
@@ -88,23 +91,24 @@ class JobStatuses:
         return statuses
 
     def _noted(self, client: RuntimeClient, raw: RawJob) -> JobStatus:
-        status = status_of(raw)
+        status = status_of(raw, self._secrets)
         created = creation_time(raw)
         if created is not None:
             self._clock.note_creation(raw["id"], created)
         if status.state.is_final:
             self._clock.forget(raw["id"])
         if status.state is JobState.ERROR and not status.message:
-            status = replace(status, message=_last_words(client, raw["id"]))
+            words = _last_words(client, raw["id"])
+            status = replace(status, message=redacted(words, self._secrets))
         return status
 
 
-def _last_words(client: RuntimeClient, job_id: str) -> str | None:
+def _last_words(client: RuntimeClient, job_id: str) -> str:
     """Return what a program wrote before it failed; the native job looks for it there too."""
     try:
         lines = client.job_results(job_id).strip().splitlines()
     except CLIENT_ERRORS as error:
         if classify_qiskit_error(error).answer is RetryAnswer.RETRY:
             raise
-        return None
-    return lines[-1] if lines else None
+        return ""
+    return lines[-1] if lines else ""

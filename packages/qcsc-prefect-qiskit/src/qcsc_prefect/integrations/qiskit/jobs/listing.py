@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
 from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.error_translation import redacted
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
 __all__ = [
@@ -194,16 +197,24 @@ def listed_job(raw: object) -> ListedJob:
     )
 
 
-def status_of(raw: RawJob) -> JobStatus:
-    """Read where a job stands."""
+def status_of(raw: RawJob, secrets: Iterable[str] = ()) -> JobStatus:
+    """Read where a job stands.
+
+    Args:
+        raw: What the service says about it.
+        secrets: Texts that are credentials; they are blacked out in the service's words.
+
+    Returns:
+        Where it stands.
+    """
     state = raw["state"]
-    word = state["status"].upper()
+    word = redacted(state["status"], secrets).upper()
     code = _number(state.get("reasonCode")) or _number(state.get("reason_code"))
     return JobStatus(
         state=_STATES.get(word, JobState.UNKNOWN),
         raw_state=word,
         queue_position=_number(raw.get("position_in_queue")) or _number(raw.get("position")),
-        message=_text(state.get("reason")),
+        message=redacted(_text(state.get("reason")) or "", secrets),
         ran_too_long=code == RAN_TOO_LONG,
         service_code=code,
     )

@@ -45,7 +45,7 @@ class StatusQuestions:
     def __init__(self, found: ConfiguredInstance, clock: ServiceClock) -> None:
         self._crn = found.crn
         self._config = found.config
-        self._jobs = JobStatuses(clock)
+        self._jobs = JobStatuses(clock, secrets_of(found.config))
         self._positions = QueuePositions()
 
     async def status(self, job_id: str) -> JobStatus:
