@@ -37,7 +37,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest, JobState
 from qcsc_prefect.integrations.qiskit.local import store as local_store
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService, local_job_service
 from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
@@ -265,7 +265,7 @@ async def test_a_damaged_file_of_one_job_ends_no_wait_for_another(tmp_path: Path
     await final_state(service, damaged.job_id)
     (tmp_path / "jobs" / damaged.job_id / "job.json").write_text("{}")
     waits = [
-        wait_for_job(service, job.job_id, WaitLimits(), lambda _, __: None)
+        wait_for_job(service, AwaitedJob(job.job_id), WaitLimits(), lambda _, __: None)
         for job in (damaged, whole)
     ]
     lost, status = await asyncio.gather(*waits)

@@ -22,12 +22,13 @@ from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
-from qcsc_prefect.integrations.qiskit.job_age import age_of
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
+from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
@@ -219,7 +220,9 @@ async def _fetch(
     job_id = str(reference.job_id)
     _raise_unless_done(status, job_id, reference.backend_name)
     try:
-        fetched = await service.result(job_id, seconds=_time_left(arguments.max_wait, began))
+        fetched = await service.result(
+            job_id, seconds=_time_left(arguments.max_wait, began), status=status
+        )
     except ResultUnavailableError as error:
         if error.retryable is not False:
             raise
@@ -239,7 +242,7 @@ async def _fetch(
     # PUBs that name their own count for more than the call.
     output.update({name: metadata.get(name) for name in ("shots", "precision") if name in output})
     if key is not None and await _keep_output(key, output):
-        await service.forget_result_text(job_id)
+        await service.forget_result_text(fetched)
     return output
 
 
@@ -333,8 +336,10 @@ async def _waited_for(
 
 
 async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
-    job_id = str(arguments.reference.job_id)
-    age = age_of(arguments.reference, await service.now())
+    reference = arguments.reference
+    job_id = str(reference.job_id)
+    awaited = AwaitedJob(job_id, reference.tags or (), submission_time(reference))
+    age = age_of(reference, await service.now())
     limits = WaitLimits(
         max_wait=arguments.max_wait,
         first_look=service.first_pause if age < JUST_NOW else 0.0,
@@ -343,14 +348,14 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
     )
     reporter = JobReporter(
         job_id=job_id,
-        backend_name=arguments.reference.backend_name,
+        backend_name=reference.backend_name,
         job_url=lambda: service.job_url(job_id),
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )
     settling = asyncio.create_task(settle_late(service, arguments.reference))
     try:
-        return await wait_for_job(service, job_id, limits, reporter.note)
+        return await wait_for_job(service, awaited, limits, reporter.note)
     finally:
         settling.cancel()
         await reporter.finish()

@@ -20,6 +20,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.jobs.status_search import PROCESS_TAG
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
@@ -134,7 +135,7 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = replace(request, tags=(*request.tags, *identity.tags))
     _refuse_bad_tags(request.tags)
-    return PreparedSubmission(config, request, identity, service)
+    return PreparedSubmission(config, _found_with_others(request), identity, service)
 
 
 async def submit_job(
@@ -187,6 +188,7 @@ async def submit_job(
     tag = f"qcsc-once-{uuid4().hex}" if len(request.tags) < _MAX_TAGS else None
     request = replace(request, tags=(*request.tags, *([] if tag is None else [tag])))
     _refuse_bad_tags(request.tags)
+    request = _found_with_others(request)
     submitter = Submitter(
         await open_job_service(config, request.backend_name),
         logger,
@@ -304,6 +306,13 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
                 f"{_MAX_TAG_LENGTH}.",
                 path=f"{path}[{index}]",
             )
+
+
+def _found_with_others(request: JobRequest) -> JobRequest:
+    """Add the tag by which one search finds all jobs of this process, where there is room."""
+    if len(request.tags) == _MAX_TAGS:
+        return request
+    return replace(request, tags=(*request.tags, PROCESS_TAG))
 
 
 def _identity(

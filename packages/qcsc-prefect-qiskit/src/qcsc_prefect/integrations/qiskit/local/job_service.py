@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest
 
 __all__ = ["LocalJobService", "local_job_service"]
 
@@ -116,17 +116,29 @@ class LocalJobService:
         """Say where a job stands; one that nobody runs is started again."""
         return await run_blocking(self._status, job_id)
 
-    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+    async def statuses(
+        self,
+        jobs: Sequence[AwaitedJob],
+        *,
+        places: bool,  # noqa: ARG002 - there is no queue
+    ) -> dict[str, JobStatus | JobError]:
         """Say where several jobs stand."""
         return await run_blocking(
-            lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
+            lambda: {job.job_id: self._status_or_error(job.job_id) for job in jobs}
         )
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+    async def result(
+        self,
+        job_id: str,
+        *,
+        seconds: float | None = None,
+        status: JobStatus | None = None,  # noqa: ARG002 - what is stored says it all
+    ) -> FetchedResult:
         """Read the result of a job that is done; one that is damaged is made again.
 
         Args:
             job_id: The job.
+            status: How it ended.
             seconds: How long to wait for a job that runs again; None for ever.
 
         Raises:
@@ -173,7 +185,7 @@ class LocalJobService:
         """Call a blocking function in a thread."""
         return await run_blocking(function)
 
-    async def forget_result_text(self, job_id: str) -> None:
+    async def forget_result_text(self, fetched: FetchedResult) -> None:
         """Do nothing: a local result can be read as often as wanted."""
 
     def job_url(self, job_id: str) -> str | None:  # noqa: ARG002
