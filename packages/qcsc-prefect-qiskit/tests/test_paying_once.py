@@ -273,10 +273,17 @@ async def test_a_job_that_failed_or_is_gone_is_submitted_anew(
     assert "does not know it any more" in caplog.text
 
 
-@pytest.mark.parametrize("state", ["Failed", "Cancelled"])
+@pytest.mark.parametrize(
+    ("state", "is_saved"), [("Failed", False), ("Failed", True), ("Cancelled", True)]
+)
 async def test_a_token_in_the_words_of_the_service_is_nowhere(
-    prefect_home: Path, emulated, config, caplog, state
+    prefect_home: Path, emulated, config, caplog, tmp_path, state, is_saved
 ):
+    if is_saved:  # the client finds the token by itself
+        file = emulated.account_file(tmp_path / "accounts.json")
+        config = QiskitRuntimeConfig(
+            account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila"
+        )
     emulated.faults.end_jobs(state, reason=f"refused: {emulated.token}", code=1008)
     with caplog.at_level(logging.DEBUG):
         reference = await submit(config)
