@@ -261,6 +261,8 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         )
     from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
 
+    if arguments.input_digest is not None:
+        _refuse_bad_digest(arguments.input_digest)
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
     implementation = config.primitive_implementation(arguments.primitive)
@@ -278,6 +280,18 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         implementation=implementation,
         group=current_group(config),
     )
+
+
+def _refuse_bad_digest(digest: str) -> None:
+    try:
+        is_good = bool(digest.encode())
+    except UnicodeEncodeError:
+        is_good = False
+    if not is_good:
+        raise InputError(
+            f"input_digest refused: expected text that tells inputs apart, got {digest!r:.100}.",
+            path="input_digest",
+        )
 
 
 def _patience() -> SubmissionPatience:
@@ -329,9 +343,9 @@ def _identity(
     cache: SubmitCache,
     account: dict[str, str],
 ) -> SubmissionIdentity:
-    digest = arguments.input_digest or _input_digest(
-        arguments, request, cache, extra=config.input_identity()
-    )
+    digest = arguments.input_digest
+    if digest is None:
+        digest = _input_digest(arguments, request, cache, extra=config.input_identity())
     settings = settings_digest(
         arguments.primitive,
         request.pubs,

@@ -120,13 +120,16 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
         UnsupportedTypeError: If it is not an observable.
     """
     num_qubits, rows, coefficients = _packed_terms(observable)
-    planes = 4 if rows.shape[1] > 2 * -(-num_qubits // 8) else 2
     order, distinct = _row_order(rows)
     rows, coefficients = rows[order], coefficients[order]
     if not simplified:
         if not distinct:
             rows, coefficients = _merged(rows, coefficients)
         rows, coefficients = _without_zeros(rows, coefficients)
+    width = -(-num_qubits // 8)
+    # The terms with projectors may be among those that were dropped.
+    planes = 4 if rows[:, 2 * width :].any() else 2
+    rows = np.ascontiguousarray(rows[:, : planes * width])
     real = np.real_if_close(coefficients)
     if np.iscomplexobj(real):
         raise InputError("an observable must have real coefficients")
