@@ -289,7 +289,7 @@ def test_an_instruction_without_a_form_is_refused_with_its_path() -> None:
     circuit.append(Waveform(), [0])
     with pytest.raises(UnsupportedTypeError) as caught:
         sampler(circuit)
-    assert caught.value.path == "pubs[0].circuit.instructions[2].pulse.samples"
+    assert caught.value.path == "pubs[0].circuit.data[2].operation.samples"
 
 
 def test_options_are_read_as_the_client_would_send_them() -> None:

@@ -23,6 +23,8 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qcsc_prefect.core.canonical import CanonicalWriter
 
 __all__ = ["Observables", "TermTable", "observables_form", "term_table"]
@@ -316,10 +318,12 @@ def _without_zeros(
     return (rows, coefficients) if kept.all() else (rows[kept], coefficients[kept])
 
 
-def _encode_observables(writer: CanonicalWriter, observables: Observables) -> None:
-    writer.write(observables.shape)
+def _encode_observables(
+    _: CanonicalWriter, observables: Observables
+) -> Iterator[tuple[str, object]]:
+    yield "", observables.shape
     for table in observables.tables:
-        writer.write((table.num_qubits, table.planes, table.rows, table.coefficients))
+        yield "", (table.num_qubits, table.planes, table.rows, table.coefficients)
 
 
 def _describe_observables(observables: Observables) -> object:
