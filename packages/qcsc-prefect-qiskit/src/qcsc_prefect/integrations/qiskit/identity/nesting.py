@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from qiskit.circuit import QuantumCircuit
 
+from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope
 
 __all__ = ["NestedForm"]
+
+#: Stands for the digest of a circuit that is being written.
+_OPEN = b""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,19 @@ def _encode_nested(writer: CanonicalWriter, form: NestedForm) -> Iterator[tuple[
     digests = form.scope.digests
     known = digests.get(id(form.part))
     if known is None:
+        # An operation may mean something else in another circuit: it can refer to bits by number.
+        is_circuit = isinstance(form.part, QuantumCircuit)
+        if is_circuit:
+            digests[id(form.part)] = form.part, _OPEN
         digest = hashlib.sha256()
         writer.divert(digest.update)
         yield "", form.contents()
         writer.restore()
         known = form.part, digest.digest()
-        # An operation may mean something else in another circuit: it can refer to bits by number.
-        if isinstance(form.part, QuantumCircuit):
+        if is_circuit:
             digests[id(form.part)] = known
+    elif known[1] is _OPEN:
+        raise InputError("the circuit contains itself")
     writer.write_raw(known[1])
 
 
