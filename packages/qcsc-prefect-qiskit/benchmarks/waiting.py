@@ -322,6 +322,21 @@ def silence() -> None:
     logging.getLogger("qiskit_ibm_runtime").setLevel(logging.ERROR)
 
 
+def all_rows(
+    emulator: RemoteEmulator,
+    classic: QiskitRuntimeConfig,
+    client_side: QiskitRuntimeConfig,
+    options: argparse.Namespace,
+) -> Iterator[Row]:
+    """Measure each number of jobs that is asked for."""
+    for jobs in options.jobs:
+        if jobs == TOGETHER:
+            yield from rows_of_waiting(emulator, classic)
+            continue
+        for config in (classic, client_side) if jobs <= FEW else (classic,):
+            yield from rows_of(emulator, config, jobs, options.repetitions)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, nargs="*", default=[*MOST_OF_BARE_SECONDS, TOGETHER])
@@ -332,7 +347,7 @@ def main() -> None:
     server = subprocess.Popen(
         [*command, "--json", "--running", str(RUNNING_SECONDS)], stdout=subprocess.PIPE, text=True
     )
-    rows: list[Row] = []
+    missed = False
     try:
         assert server.stdout is not None
         described = json.loads(server.stdout.readline())
@@ -357,19 +372,14 @@ def main() -> None:
         ):
             for config in (classic, client_side):
                 measure(emulator, config, 3, 1)  # what is loaded at first use is loaded
-            for jobs in options.jobs:
-                if jobs == TOGETHER:
-                    rows += rows_of_waiting(emulator, classic)
-                    continue
-                for config in (classic, client_side) if jobs <= FEW else (classic,):
-                    rows += rows_of(emulator, config, jobs, options.repetitions)
+            print(f"{'':58} {'bare':>9} {'Prefect':>9} {'tasks':>9} {'must be':>11}")
+            for row in all_rows(emulator, classic, client_side, options):
+                print(row, flush=True)
+                missed = missed or row.is_missed
     finally:
         server.terminate()
         server.wait(30)
-    print(f"{'':58} {'bare':>9} {'Prefect':>9} {'tasks':>9} {'must be':>11}")
-    for row in rows:
-        print(row)
-    sys.exit(any(row.is_missed for row in rows))
+    sys.exit(missed)
 
 
 if __name__ == "__main__":
