@@ -11,7 +11,7 @@ import sys
 from collections import OrderedDict, UserDict, namedtuple
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,6 +29,9 @@ from qcsc_prefect.core import (
     explain_difference,
 )
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 scalars = (
     st.none()
@@ -157,6 +160,19 @@ ALL_DIFFERENT: list[object] = [
     np.zeros((0, 2)),
     np.float64(2.5),
     np.array(2.5),
+    np.array(["a"]),
+    np.array(["b"]),
+    np.array([b"a"]),
+    np.array(["a"], object),
+    np.array([["a"]], object),
+    np.array("a", object),
+    np.array([None, 1], object),
+    np.array(["2020-01-01"], "M8[D]"),
+    np.array(["2020-01-02"], "M8[D]"),
+    np.array(["2020-01-01"], "M8[s]"),
+    np.array(["NaT"], "M8[s]"),
+    np.array([3], "m8[s]"),
+    np.array([3], "m8[25s]"),
 ]
 
 
@@ -203,6 +219,8 @@ class Level(IntEnum):
         (np.arange(12)[::3], np.array([0, 3, 6, 9])),
         (np.arange(4, dtype=">i4"), np.arange(4, dtype="<i4")),
         (np.arange(4)[::-1], np.array([3, 2, 1, 0])),
+        (np.array(["a"]), np.array(["a"], "U9")),
+        (np.array(["2020"], ">M8[D]"), np.array(["2020"], "<M8[D]")),
         (np.broadcast_to(1.0, (3, 2)), np.ones((3, 2))),
     ],
 )
@@ -247,9 +265,8 @@ class Unknown:
         ({"pubs": [1, [Unknown()]]}, "pubs[1][0]"),
         ({"a key": Unknown()}, "['a key']"),
         ({"f": lambda: None}, "f"),
-        ({"d": np.array([object()])}, "d"),
-        ({"d": np.array(["text"])}, "d"),
-        ({"d": np.array(["2020-01-01"], "M8[D]")}, "d"),
+        ({"d": np.array([[1, object()]])}, "d[0][1]"),
+        ({"d": np.array([(1, 2.0)], "i4,f8")}, "d"),
         ({"d": np.ma.masked_array([1.0, 2.0], mask=[True, False])}, "d"),
         ({"d": np.longdouble(1)}, "d"),
         ({"d": array.array("u", "ab")}, "d"),
@@ -273,6 +290,42 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         digest_value(endless)
 
 
+@pytest.mark.parametrize("kind", ["list", "dict", "array", "set", "type"])
+def test_values_nested_deeper_than_python_calls(kind: str) -> None:
+    registry = registry_of()
+
+    def build(innermost: object) -> object:
+        value = innermost
+        for level in range(20_000):
+            if kind == "list":
+                value = [level, value]
+            elif kind == "dict":
+                value = {"inside": value}
+            elif kind == "array":
+                value = np.array([None, value], object) if level % 2 else (value,)
+            elif kind == "set":
+                value = (frozenset([1, 2]), value)
+            else:
+                value = Detuning(level, value)
+        return value
+
+    found = [digest_value(build(innermost), registry=registry) for innermost in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    with pytest.raises(UnsupportedTypeError) as caught:
+        digest_value({"start": [build({"end": Unknown()})]}, registry=registry)
+    assert caught.value.path.startswith("start[0]")
+    assert caught.value.path.endswith(".end")
+    assert len(caught.value.path) <= 200
+
+
+def test_differences_inside_of_arrays_of_objects_are_named() -> None:
+    one, other = (np.array([[1, "a"], [None, x]], object) for x in (2**2000, 3))
+    [found] = explain_difference({"a": one}, {"a": other})
+    assert str(found) == "a[1][1]: an integer of 2001 bits and 3"
+    [found] = explain_difference({"a": np.array(["x"])}, {"a": np.array(["y"])})
+    assert str(found) == "a[0]: 'x' and 'y'"
+
+
 class Detuning:
     def __init__(self, hertz: float, note: object = None) -> None:
         self.hertz = hertz
@@ -284,9 +337,9 @@ class Chirp(Detuning):
 
 
 def registry_of(version: int = 1, tag: str = "acme.detuning") -> CanonicalRegistry:
-    def encode(writer: CanonicalWriter, value: Detuning) -> None:
-        writer.write(value.hertz)
-        writer.write(value.note)
+    def encode(_: CanonicalWriter, value: Detuning) -> Iterator[tuple[str, object]]:
+        yield "hertz", value.hertz
+        yield "note", value.note
 
     registry = CanonicalRegistry()
     registry.register(
@@ -316,7 +369,7 @@ def test_a_registered_type_is_written_under_its_tag_and_version() -> None:
         digest_value(Detuning(1.0))
     with pytest.raises(UnsupportedTypeError) as caught:
         digest_value({"drive": Detuning(1.0, {"by": Unknown()})}, registry=registry)
-    assert caught.value.path == "drive.by"
+    assert caught.value.path == "drive.note.by"
     with pytest.raises(ValueError, match="already"):
         registry.register(Detuning, tag="b", version=1, encode=lambda writer, value: None)
     with pytest.raises(ValueError, match="another type"):

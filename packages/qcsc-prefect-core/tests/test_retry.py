@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import importlib
 import socket
 import urllib.error
@@ -39,7 +40,7 @@ from qcsc_prefect.core.retry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LOOK_FIRST = RetryAnswer.LOOK_FIRST
 RETRY, DO_NOT, UNKNOWN = RetryAnswer.RETRY, RetryAnswer.DO_NOT, RetryAnswer.UNKNOWN
@@ -412,12 +413,64 @@ def unhashable_errno() -> OSError:
             AnsweredError(Answer(503, {"Retry-After": "Mon, 1 Jan 2024 00:00:00 +" + "9" * 20})),
             RETRY,
         ),
-        (nested(5_000), UNKNOWN),
+        (nested(5_000), RETRY),
     ],
 )
 def test_what_cannot_be_read_is_no_fact(error: BaseException, answer: RetryAnswer) -> None:
     advice = advise_retry(error)
     assert (advice.answer, advice.retry_after) == (answer, None)
+
+
+class FalseCauseError(Exception):
+    __cause__ = 5
+
+
+class NoContextError(Exception):
+    @property
+    def __context__(self) -> BaseException:
+        raise RuntimeError("closed")
+
+
+class NoClassError(Exception):
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("closed")
+
+
+class EndlessError(Exception):
+    @property
+    def __cause__(self) -> BaseException:
+        return EndlessError()
+
+
+class NoMembersError(ExceptionGroup):
+    exceptions = 5
+
+
+@pytest.mark.parametrize(
+    "make",  # pytest asks an error for its class
+    [
+        FalseCauseError,
+        NoContextError,
+        NoClassError,
+        EndlessError,
+        functools.partial(NoMembersError, "g", [ValueError()]),
+    ],
+)
+def test_what_a_class_makes_of_its_causes_does_not_count(
+    make: Callable[[], BaseException],
+) -> None:
+    assert advise_retry(make()).answer is UNKNOWN
+    assert advise_retry(raised(TimeoutError(), cause=make())).answer is RETRY
+    assert advise_retry(raised(make(), cause=SubmissionUncertainError("lost"))).answer is LOOK_FIRST
+    assert advise_retry(ExceptionGroup("g", [TimeoutError(), make()])).answer is UNKNOWN
+
+
+def test_a_group_that_stands_in_many_places_is_read_once() -> None:
+    group: BaseException = TimeoutError()
+    for _ in range(60):
+        group = ExceptionGroup("g", [group, group])
+    assert advise_retry(group).answer is RETRY
 
 
 def test_a_reader_that_fails_states_no_fact(caplog: pytest.LogCaptureFixture) -> None:

@@ -289,7 +289,7 @@ def test_an_instruction_without_a_form_is_refused_with_its_path() -> None:
     circuit.append(Waveform(), [0])
     with pytest.raises(UnsupportedTypeError) as caught:
         sampler(circuit)
-    assert caught.value.path == "pubs[0].circuit.instructions[2].pulse.samples"
+    assert caught.value.path == "pubs[0].circuit.data[2].operation.samples"
 
 
 def test_options_are_read_as_the_client_would_send_them() -> None:
@@ -324,6 +324,9 @@ def test_all_spellings_of_an_observable_are_equal() -> None:
         SparsePauliOp(PauliList(["-XXI", "IZZ"]), [-0.5, 1.0]),
         SparseObservable.from_list([("IZZ", 1), ("XXI", 0.5)]),
         SparseObservable.from_list([("IZZ", 1), ("XXI", 0.25), ("XXI", 0.25)]),
+        # Terms that are dropped leave nothing behind, also where they alone have projectors.
+        {"IZZ": 1, "XXI": 0.5, "+0I": 0.0},
+        SparseObservable.from_list([("IZZ", 1), ("0lI", 1), ("XXI", 0.5), ("0lI", -1)]),
         ObservablesArray.coerce(operator),
         ObservablesArray.coerce({"IZZ": 1, "XXI": 0.5}),
     ]
@@ -443,6 +446,11 @@ def test_generated_observables_are_read_as_the_client_reads_them(
     halves = [(label, value / 2) for label, value in terms for _ in range(2)]
     random.shuffle(halves)
     assert estimator((circuit, SparseObservable.from_list(halves))) == expected
+    cancelled = "".join(random.choices(LETTERS, k=size))
+    if cancelled not in dict(terms):
+        halves += [(cancelled, 0.5), (cancelled, -0.5)]
+        random.shuffle(halves)
+        assert estimator((circuit, SparseObservable.from_list(halves))) == expected
     position = random.randrange(len(terms))
     label, value = terms[position]
     place = random.randrange(size)

@@ -201,7 +201,7 @@ async def test_the_service_is_quoted_once_and_with_its_code():
         assert str(unknown.value).count("Check ") == 1
         circuit = QuantumCircuit(1, 1)
         circuit.measure(0, 0)
-        # The client takes it, and the service does not.
+        service.faults.end_jobs("Failed", reason="shots must be positive", code=1003)
         call = JobArguments(
             primitive="sampler",
             pubs=[circuit],
@@ -209,7 +209,7 @@ async def test_the_service_is_quoted_once_and_with_its_code():
             runtime_config=config,
             shots=None,
             precision=None,
-            options={"default_shots": -3},
+            options=None,
             input_digest=None,
         )
         with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):

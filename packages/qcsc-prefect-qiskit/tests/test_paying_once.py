@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from prefect import flow
 from qiskit import QuantumCircuit
@@ -16,6 +17,7 @@ from qiskit import QuantumCircuit
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobError,
+    JobFailedError,
     JobNotFoundError,
     ResultUnavailableError,
     SubmissionError,
@@ -256,6 +258,29 @@ async def test_a_job_that_failed_or_is_gone_is_submitted_anew(
         again = await submit(config, visibility_delay=0)
     assert again["job_id"] not in {failed["job_id"], second["job_id"]}
     assert "does not know it any more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("state", "is_saved"), [("Failed", False), ("Failed", True), ("Cancelled", True)]
+)
+async def test_a_token_in_the_words_of_the_service_is_nowhere(
+    prefect_home: Path, emulated, config, caplog, tmp_path, state, is_saved
+):
+    if is_saved:  # the client finds the token by itself
+        file = emulated.account_file(tmp_path / "accounts.json")
+        config = QiskitRuntimeConfig(
+            account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila"
+        )
+    emulated.faults.end_jobs(state, reason=f"refused: {emulated.token}", code=1008)
+    with caplog.at_level(logging.DEBUG):
+        reference = await submit(config)
+        with pytest.raises(JobFailedError, match=r"refused: \*{8}") as ended:
+            await fetch(config, reference)
+        again = await submit(config)
+    assert again["job_id"] != reference["job_id"]
+    assert "refused: ********" in caplog.text
+    assert emulated.token not in caplog.text
+    assert emulated.token.encode() not in cloudpickle.dumps(ended.value)
 
 
 async def test_a_cancelled_job_is_not_handed_out_again(

@@ -103,7 +103,7 @@ async def test_on_an_instance_with_many_jobs_each_is_looked_for_by_its_tag(
 ):
     first = await submit_all(config)
     job = emulated._store.find(first[0])
-    for _ in range(100 * INPUTS):
+    for _ in range(200 * INPUTS):
         emulated._store.submit(replace(job.submission, tags=("another",)), JobEnd())
     emulated.clear_requests()
     with another_machine(prefect_home / "elsewhere"):

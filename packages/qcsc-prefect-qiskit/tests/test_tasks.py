@@ -13,6 +13,7 @@ from prefect import flow, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.transactions import transaction
 from qiskit import QuantumCircuit
+from qiskit.circuit import Gate
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
@@ -180,11 +181,13 @@ async def test_twenty_equal_submissions_at_once_give_one_job(prefect_home: Path)
 
 async def test_a_failed_job_is_not_handed_out_again(prefect_home: Path, caplog):
     # The client takes it, and only the simulation finds out.
-    options = {"default_shots": -3}
+    unknown = QuantumCircuit(1)
+    unknown.append(Gate("unknown", 1, []), [0])
+    unknown.measure_all()
 
     async def submit() -> str:
         reference = await submit_sampler_job_task(
-            [bell()], options=options, runtime_config=CONFIG, cache_submit=True
+            [unknown], runtime_config=CONFIG, cache_submit=True
         )
         return reference["job_id"]
 
@@ -216,9 +219,20 @@ async def test_a_job_is_found_by_its_tag_where_the_record_is_gone(prefect_home: 
     second = await submit(cache_expiration=timedelta(seconds=0.001))
     assert second != first, "the job is older, whatever its record says"
     assert await submit(cache_expiration=timedelta(hours=1)) == second, "of whoever wrote it"
+    for endless in (timedelta.max, timedelta(days=365 * 2000), timedelta(days=365 * 80)):
+        assert await submit(cache_expiration=endless) == second
     for record in (prefect_home / "storage").iterdir():
         record.unlink()
     assert await submit(cache_expiration=timedelta(seconds=0.001)) not in {first, second}
+
+
+@pytest.mark.parametrize("digest", ["", "\ud800"])
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_digest_that_is_no_text_is_refused(prefect_home: Path, digest: str, cached: bool):
+    with pytest.raises(InputError, match=r"input_digest refused: .*expected"):
+        await submit_sampler_job_task(
+            [bell()], runtime_config=CONFIG, cache_submit=cached, input_digest=digest
+        )
 
 
 async def test_the_record_is_durable_before_the_users_own_task_ends(prefect_home: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -196,6 +197,47 @@ async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, service, 
     _, output = await sample(config, [basis_state("01")])
     assert likeliest(output["result"]) == ["01"]
     assert pubs_run(service) == [1, 1]
+
+
+async def test_shots_are_those_that_this_call_asked_for(prefect_home: Path, service, config):
+    one, two, three = basis_state("01"), basis_state("10"), basis_state("11")
+    _, mixed = await sample(config, [(one, None, 60), two])
+    assert mixed["shots"] is None
+    assert "shots" not in mixed["metadata"]
+    assert [pub["shots_asked"] for pub in mixed["metadata"]["pubs"]] == [60, 50]
+    _, found = await sample(config, [(one, None, 60)])
+    _, alone = await sample(config, [(three, None, 60)])
+    _, both = await sample(config, [(one, None, 60), (three, None, 60)])
+    assert pubs_run(service) == [2, 1]
+    for output in (found, alone, both):
+        assert output["shots"] == output["metadata"]["shots"] == 60
+        assert {pub["shots_asked"] for pub in output["metadata"]["pubs"]} == {60}
+    _, other = await sample(config, [two, (three, None, 60)])
+    assert other["shots"] is None
+    assert [pub["shots_asked"] for pub in other["metadata"]["pubs"]] == [50, 60]
+
+
+@pytest.mark.parametrize("obstacle", ["a folder", "a loop", "no storage"])
+async def test_a_pub_that_cannot_be_remembered_is_run(
+    prefect_home: Path, service, config, caplog, obstacle: str
+):
+    _, once = await sample(config, [basis_state("01")])
+    storage = prefect_home / "storage"
+    locations = list(storage.glob("qiskit-sampler-pub-*"))
+    assert locations
+    if obstacle == "no storage":
+        shutil.rmtree(storage)
+        storage.write_text("")
+    for location in locations if obstacle != "no storage" else []:
+        location.unlink()
+        if obstacle == "a folder":
+            location.mkdir()
+        else:
+            location.symlink_to(location.name)
+    _, again = await sample(config, [basis_state("01"), basis_state("10")])
+    assert [*likeliest(once["result"]), "10"] == likeliest(again["result"])
+    assert "could not be stored" in caplog.text
+    assert sum(pubs_run(service)) == 3
 
 
 async def test_the_estimator_does_it_too(prefect_home: Path, service, config):

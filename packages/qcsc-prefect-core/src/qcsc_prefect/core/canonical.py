@@ -11,12 +11,15 @@ from __future__ import annotations
 import array
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from qcsc_prefect.core.canonical_arrays import (
+    ITEM_KINDS,
+    array_items,
+    array_place,
     is_numpy_array,
     is_numpy_scalar,
     iter_array_blocks,
@@ -24,12 +27,15 @@ from qcsc_prefect.core.canonical_arrays import (
     numpy_scalar_value,
     typed_array_kind,
 )
-from qcsc_prefect.core.canonical_path import LocatedErrors, child_path, join_path
+from qcsc_prefect.core.canonical_path import child_path, join_steps
 from qcsc_prefect.core.canonical_registry import default_registry
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
 
@@ -38,8 +44,8 @@ __all__ = ["SCHEMA_VERSION", "CanonicalWriter", "canonical_bytes"]
 #: The version of the encoding. It changes whenever the bytes of any built-in type do.
 SCHEMA_VERSION = 1
 
-#: Containers nested deeper than this are refused; one that contains itself is refused by it.
-MAX_DEPTH = 200
+#: Values inside of one another; more of them are taken for a value that contains itself.
+MAX_DEPTH = 100_000
 
 _FLUSH_BYTES = 1 << 16
 _ITEMS_BETWEEN_FLUSHES = 1024
@@ -49,6 +55,10 @@ _pack_count = Struct("<Q").pack
 _pack_float = Struct("<cd").pack
 _pack_complex = Struct("<cdd").pack
 
+
+#: The parts of a value that are still to be written, each behind the step that leads to it, and
+#: what tells such a step in a path.
+_Open: TypeAlias = "tuple[Iterator[tuple[Any, object]], Callable[[Any], str]]"
 
 #: Encodings of integers that occur all the time; a count, an index, a number of shots.
 _SMALL_INTS = {
@@ -82,13 +92,27 @@ class CanonicalWriter:
         self._sink = sink
         self._registry = default_registry if registry is None else registry
         self._buffer = bytearray()
-        self._depth = 0
+        self._diverted: list[tuple[Callable[..., object], bytearray]] = []
 
     def flush(self) -> None:
         """Hand everything that was written to the sink."""
         if self._buffer:
             self._sink(self._buffer)
             self._buffer.clear()
+
+    def divert(self, sink: Callable[[bytes | bytearray | memoryview], object]) -> None:
+        """Hand what follows to another sink, until :meth:`restore` is called.
+
+        Args:
+            sink: As for the writer itself.
+        """
+        self._diverted.append((self._sink, self._buffer))
+        self._sink, self._buffer = sink, bytearray()
+
+    def restore(self) -> None:
+        """End what the last :meth:`divert` began."""
+        self.flush()
+        self._sink, self._buffer = self._diverted.pop()
 
     def write(self, value: object) -> None:
         """Write one value with its tag.
@@ -100,37 +124,55 @@ class CanonicalWriter:
         Raises:
             UnsupportedTypeError: If the value, or one inside it, has no canonical form; `path`
                 names it relative to `value`.
-            InputError: If containers are nested too deeply, or one contains itself.
+            InputError: If a value contains itself.
         """
-        kind = type(value)
-        if kind is str:
-            text = cast("str", value)
-            encode = _short_text if len(text) <= _SHORT_TEXT else _encoded_text
-            self._buffer += encode(text)
-        elif kind is float:
-            self._buffer += _pack_float(b"f", value)
-        elif kind is int:
-            self._write_int(cast("int", value))
-        elif value is None:
-            self._buffer += b"N"
-        elif kind is bool:
-            self._buffer += b"T" if value else b"F"
-        elif kind is dict:
-            self._write_mapping(cast("dict[object, object]", value))
-        elif kind is list or kind is tuple:
-            self._write_sequence(cast("Sequence[object]", value))
-        else:
-            self._write_other(value)
+        # A list of what is open in place of recursion: values may be nested to any depth.
+        opened: list[_Open] = [(iter((("", value),)), str)]
+        steps: list[object] = []
+        try:
+            while opened:
+                inside = self._write_parts(opened[-1][0], steps)
+                if inside is not None:
+                    opened.append(inside)
+                    if len(opened) > MAX_DEPTH:
+                        raise InputError("values are nested without an end, or one contains itself")
+                else:
+                    opened.pop()
+                    if steps:
+                        steps.pop()
+        except RecursionError:
+            error = InputError("the value is nested too deeply for its own type to be read")
+            error.path = _path(opened, steps)
+            raise error from None
+        except InputError as error:
+            error.path = join_steps([_path(opened, steps), error.path])
+            raise
 
-    def write_field(self, name: str, value: object) -> None:
-        """Write one value, and name it in the path of an error inside it.
-
-        Args:
-            name: The step from the value that is being written to this one.
-            value: See :meth:`write`.
-        """
-        with LocatedErrors(name):
-            self.write(value)
+    def _write_parts(
+        self, parts: Iterator[tuple[Any, object]], steps: list[object]
+    ) -> _Open | None:
+        """Write parts up to one that has an inside, and return it; None after the last part."""
+        for step, part in parts:
+            kind = type(part)
+            if kind is str:
+                text = cast("str", part)
+                encode = _short_text if len(text) <= _SHORT_TEXT else _encoded_text
+                self._buffer += encode(text)
+            elif kind is float:
+                self._buffer += _pack_float(b"f", part)
+            elif kind is int:
+                self._write_int(cast("int", part))
+            elif part is None:
+                self._buffer += b"N"
+            elif kind is bool:
+                self._buffer += b"T" if part else b"F"
+            else:
+                steps.append(step)
+                inside = self._open(part)
+                if inside is not None:
+                    return inside
+                steps.pop()
+        return None
 
     def write_header(self, tag: bytes, count: int) -> None:
         """Write a one-byte tag and an unsigned 64-bit number; for the forms of registered types.
@@ -179,45 +221,54 @@ class CanonicalWriter:
             known = b"i" + _pack_count(size) + int.to_bytes(value, size, "little", signed=True)
         self._buffer += known
 
-    def _write_sequence(self, items: Sequence[object]) -> None:
-        count = len(items)
-        self._buffer += b"l" + _pack_count(count)
-        self._descend()
-        position = 0
-        write = self.write
-        try:
-            for start in range(0, count, _ITEMS_BETWEEN_FLUSHES):
-                position = start
-                for item in items[start : start + _ITEMS_BETWEEN_FLUSHES]:
-                    write(item)
-                    position += 1
-                if len(self._buffer) >= _FLUSH_BYTES:
-                    self.flush()
-        except InputError as error:
-            error.path = join_path(child_path(position), error.path)
-            raise
-        self._depth -= 1
+    def _open(self, value: object) -> _Open | None:
+        """Write a value that is no plain scalar, or its head; return what is inside of it."""
+        if len(self._buffer) >= _FLUSH_BYTES:
+            self.flush()
+        kind = type(value)
+        if kind is dict:
+            return self._open_mapping(cast("dict[object, object]", value))
+        if kind is list or kind is tuple:
+            return self._open_sequence(cast("Sequence[object]", value))
+        entry = self._registry.find(kind)
+        if entry is not None:
+            tag = entry.tag.encode("utf-8")
+            self._buffer += b"x" + _pack_count(len(tag)) + tag + _pack_count(entry.version)
+            parts = entry.encode(self, value)
+            return None if parts is None else (iter(parts), str)
+        if is_numpy_array(value):
+            return self._open_array(value)
+        if is_numpy_scalar(value):
+            self.write(numpy_scalar_value(value))
+            return None
+        return self._open_subclass(value)
 
-    def _write_mapping(self, items: Mapping[object, object]) -> None:
+    def _open_sequence(self, items: Sequence[object]) -> _Open:
+        self._buffer += b"l" + _pack_count(len(items))
+        if len(items) <= _ITEMS_BETWEEN_FLUSHES:
+            return enumerate(items), child_path
+        return chain.from_iterable(self._chunks(items)), child_path
+
+    def _chunks(self, items: Sequence[object]) -> Iterator[Iterator[tuple[int, object]]]:
+        for start in range(0, len(items), _ITEMS_BETWEEN_FLUSHES):
+            yield enumerate(items[start : start + _ITEMS_BETWEEN_FLUSHES], start)
+            if len(self._buffer) >= _FLUSH_BYTES:
+                self.flush()
+
+    def _open_mapping(self, items: Mapping[object, object]) -> _Open:
         entries = [(self._encoded_key(key), key, value) for key, value in items.items()]
         entries.sort(key=itemgetter(0))
         if type(items) is not dict:
             _refuse_repeated_keys(entries)
         self._buffer += b"d" + _pack_count(len(entries))
-        self._descend()
-        write = self.write
-        key: object = None
-        try:
-            for encoded, entry_key, value in entries:
-                key = entry_key
-                self._buffer += encoded
-                write(value)
-            if len(self._buffer) >= _FLUSH_BYTES:
-                self.flush()
-        except InputError as error:
-            error.path = join_path(child_path(key), error.path)
-            raise
-        self._depth -= 1
+        return self._entries(entries), child_path
+
+    def _entries(
+        self, entries: list[tuple[bytes, object, object]]
+    ) -> Iterator[tuple[object, object]]:
+        for encoded, key, value in entries:
+            self._buffer += encoded
+            yield key, value
 
     def _encoded_key(self, key: object) -> bytes:
         if type(key) is str:
@@ -229,29 +280,28 @@ class CanonicalWriter:
             path=child_path(key),
         )
 
-    def _write_set(self, items: Iterable[object]) -> None:
-        members = sorted(canonical_bytes(item, registry=self._registry) for item in items)
-        self._buffer += b"e" + _pack_count(len(members))
+    def _members(self, items: Iterable[object]) -> Iterator[tuple[str, object]]:
+        members = []
+        for item in items:
+            member = bytearray()
+            self.divert(member.extend)
+            yield "", item
+            self.restore()
+            members.append(member)
+        members.sort()
+        self.write_header(b"e", len(members))
         for member in members:
             self.write_raw(member)
 
-    def _write_other(self, value: object) -> None:
-        entry = self._registry.find(type(value))
-        if entry is not None:
-            tag = entry.tag.encode("utf-8")
-            self._buffer += b"x" + _pack_count(len(tag)) + tag + _pack_count(entry.version)
-            self._descend()
-            entry.encode(self, value)
-            self._depth -= 1
-        elif is_numpy_array(value):
-            blocks = iter_array_blocks(value)
-            self.write_array(value.dtype.kind, value.dtype.itemsize, value.shape, blocks)
-        elif is_numpy_scalar(value):
-            self.write(numpy_scalar_value(value))
-        elif isinstance(value, (bytes, bytearray, memoryview)):
-            self._write_bytes(value)
-        else:
-            self._write_subclass(value)
+    def _open_array(self, values: npt.NDArray[np.generic]) -> _Open | None:
+        kind = values.dtype.kind
+        if kind not in ITEM_KINDS:
+            self.write_array(kind, values.dtype.itemsize, values.shape, iter_array_blocks(values))
+            return None
+        self.write_header(b"o" + kind.encode("ascii"), values.ndim)
+        for length in values.shape:
+            self._buffer += _pack_count(length)
+        return enumerate(array_items(values)), lambda index: array_place(values, index)
 
     def _write_bytes(self, value: bytes | bytearray | memoryview) -> None:
         view = memoryview(value)
@@ -260,22 +310,24 @@ class CanonicalWriter:
         self.write_header(b"b", view.nbytes)
         self.write_raw(view.cast("B"))
 
-    def _write_subclass(self, value: object) -> None:
+    def _open_subclass(self, value: object) -> _Open | None:
         """Write a value of a class derived from a built-in one by the built-in value it holds."""
+        if isinstance(value, Mapping):
+            return self._open_mapping(value)
+        if isinstance(value, (list, tuple)):
+            return self._open_sequence(value)
+        if isinstance(value, (set, frozenset)):
+            return self._members(value), str
         if isinstance(value, str):
-            self.write(str.__str__(value))
+            self._buffer += _encoded_text(str.__str__(value))
         elif isinstance(value, int):
             self._write_int(int.__int__(value))
         elif isinstance(value, float):
-            self.write(float.__float__(value))
+            self._buffer += _pack_float(b"f", float.__float__(value))
         elif isinstance(value, complex):
             self._buffer += _pack_complex(b"c", value.real, value.imag)
-        elif isinstance(value, Mapping):
-            self._write_mapping(value)
-        elif isinstance(value, (list, tuple)):
-            self._write_sequence(value)
-        elif isinstance(value, (set, frozenset)):
-            self._write_set(value)
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            self._write_bytes(value)
         elif isinstance(value, array.array):
             blocks = iter_typed_array_blocks(value)
             self.write_array(typed_array_kind(value), value.itemsize, (len(value),), blocks)
@@ -284,11 +336,13 @@ class CanonicalWriter:
                 f"a value of type {_type_name(value)} has no canonical form; use plain values, "
                 "containers and arrays, or register the type"
             )
+        return None
 
-    def _descend(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise InputError(f"containers are nested more than {MAX_DEPTH} deep")
+
+def _path(opened: list[_Open], steps: list[object]) -> str:
+    return join_steps(
+        [tell(step) for (_, tell), step in zip(opened, steps, strict=False) if step != ""]
+    )
 
 
 def _encoded_text(text: str) -> bytes:
@@ -312,7 +366,7 @@ def canonical_bytes(value: object, *, registry: CanonicalRegistry | None = None)
 
     Raises:
         UnsupportedTypeError: If the value, or one inside it, has no canonical form.
-        InputError: If containers are nested too deeply.
+        InputError: If a value contains itself.
 
     Example:
         >>> canonical_bytes({"b": 1, "a": 2}) == canonical_bytes({"a": 2, "b": 1})

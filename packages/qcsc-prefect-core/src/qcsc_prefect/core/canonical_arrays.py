@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARRAY_KINDS",
+    "ITEM_KINDS",
+    "array_items",
+    "array_place",
     "is_numpy_array",
     "is_numpy_scalar",
     "iter_array_blocks",
@@ -30,6 +33,9 @@ __all__ = [
 
 #: dtype kinds with a canonical form: bool, signed and unsigned integers, floats, complex numbers.
 ARRAY_KINDS = frozenset("biufc")
+
+#: dtype kinds whose items are written one by one: objects, texts, bytes, dates and durations.
+ITEM_KINDS = frozenset("OUSMm")
 
 #: The most bytes that are copied at a time where an array is not little-endian and C-ordered.
 BLOCK_BYTES = 1 << 18
@@ -68,6 +74,27 @@ def numpy_scalar_value(value: np.generic) -> bool | int | float | complex | str 
     if extended or type(plain) not in (bool, int, float, complex, str, bytes):
         raise UnsupportedTypeError(f"a numpy scalar of dtype {value.dtype} has no canonical form")
     return plain  # type: ignore[no-any-return]
+
+
+def array_items(values: npt.NDArray[np.generic]) -> list[object]:
+    """Return the items of an array of one of ``ITEM_KINDS`` in C order.
+
+    Dates and durations are counts of their unit, which stands in front of them; "not a time" is the
+    smallest count.
+    """
+    if values.dtype.kind not in "Mm":
+        return values.ravel().tolist()
+    unit = values.dtype.newbyteorder("=").name.partition("[")[2].rstrip("]")
+    return [unit, *values.astype(values.dtype.newbyteorder("=")).ravel().view("i8").tolist()]
+
+
+def array_place(values: npt.NDArray[np.generic], number: int) -> str:
+    """Return the path from an array to one of its items, by the item's number in C order."""
+    place: list[int] = []
+    for length in reversed(values.shape):
+        number, position = divmod(number, length)
+        place.append(position)
+    return "".join(f"[{position}]" for position in reversed(place))
 
 
 def iter_array_blocks(values: npt.NDArray[np.generic]) -> Iterator[memoryview]:

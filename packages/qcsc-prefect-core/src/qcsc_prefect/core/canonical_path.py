@@ -20,7 +20,10 @@ _KEPT = 96
 
 _CUT = "..."
 
-__all__ = ["LocatedErrors", "child_path", "join_path", "show_path"]
+#: Steps at each end of a path that are looked at: more than are kept.
+_LOOKED_AT = 200
+
+__all__ = ["LocatedErrors", "child_path", "join_path", "join_steps", "show_path"]
 
 
 def child_path(key: object) -> str:
@@ -65,6 +68,22 @@ def join_path(parent: str, child: str) -> str:
     else:
         path = f"{parent}{child}" if child.startswith("[") else f"{parent}.{child}"
     return path if len(path) <= LONGEST_PATH else _cut(path)
+
+
+def join_steps(steps: list[str]) -> str:
+    """Return the path that consists of steps, each a path relative to the one before.
+
+    Example:
+        >>> join_steps(["pubs", "[0]", "", "circuit"])
+        'pubs[0].circuit'
+    """
+    if len(steps) > 2 * _LOOKED_AT:
+        # None of those between them is kept.
+        steps = steps[:_LOOKED_AT] + steps[-_LOOKED_AT:]
+    path = ""
+    for step in reversed(steps):
+        path = join_path(step, path)
+    return path
 
 
 def _cut(path: str) -> str:

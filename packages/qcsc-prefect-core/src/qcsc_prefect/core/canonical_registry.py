@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from qcsc_prefect.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qcsc_prefect.core.canonical import CanonicalWriter
 
@@ -28,16 +28,17 @@ class RegisteredType(Generic[T]):
     Attributes:
         tag: The name of the form, unique in its registry; a part of the encoding.
         version: The version of the form; a part of the encoding.
-        encode: Writes the value's contents. What it writes must be self-delimiting, which holds
-            for anything that is made of :meth:`CanonicalWriter.write` calls in a number that
-            those before them determine.
+        encode: Writes the value's contents, or yields them one after another with the step that
+            leads to each: an attribute such as ``hertz``, or an empty text. Contents that are
+            yielded may be nested to any depth. What is written must be self-delimiting, which
+            holds for any number of values that those before them determine.
         describe: Returns the same contents as a tree of dicts, lists and plain values, so that a
             report of differences can look inside; None where the value has no inside worth a path.
     """
 
     tag: str
     version: int
-    encode: Callable[[CanonicalWriter, T], None]
+    encode: Callable[[CanonicalWriter, T], Iterable[tuple[str, object]] | None]
     describe: Callable[[T], object] | None = None
 
 
@@ -55,7 +56,7 @@ class CanonicalRegistry:
         >>> registry = CanonicalRegistry()
         >>> registry.register(
         ...     Detuning, tag="acme.detuning", version=1,
-        ...     encode=lambda writer, value: writer.write(value.hertz),
+        ...     encode=lambda writer, value: [("hertz", value.hertz)],
         ... )
         >>> canonical_bytes(Detuning(1.0), registry=registry).startswith(b"x")
         True
@@ -71,7 +72,7 @@ class CanonicalRegistry:
         *,
         tag: str,
         version: int,
-        encode: Callable[[CanonicalWriter, T], None],
+        encode: Callable[[CanonicalWriter, T], Iterable[tuple[str, object]] | None],
         describe: Callable[[T], object] | None = None,
     ) -> None:
         """Give a type its canonical form.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.canonical_arrays import is_numpy_array, is_numpy_scalar
+from qcsc_prefect.core.canonical_arrays import ITEM_KINDS, is_numpy_array, is_numpy_scalar
 from qcsc_prefect.core.canonical_path import child_path, join_path
 from qcsc_prefect.core.canonical_registry import default_registry
 from qcsc_prefect.core.digest import digest_value
@@ -136,7 +136,10 @@ class _Walk:
         elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
             yield from _in_sequences(one, other, path)
         elif is_numpy_array(one) and is_numpy_array(other):
-            yield Difference(path, _array_reason(one, other))
+            if _are_items(one, other):
+                yield _Pair(path, one.tolist(), other.tolist())
+            else:
+                yield Difference(path, _array_reason(one, other))
 
 
 def _in_mappings(
@@ -160,6 +163,12 @@ def _in_sequences(
         yield _Pair(join_path(path, child_path(index)), left, right)
     if len(one) != len(other):
         yield Difference(path, f"{len(one)} and {len(other)} items")
+
+
+def _are_items(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+    """Tell whether two arrays hold objects or texts in the same places, to be told one by one."""
+    kind = one.dtype.kind
+    return kind in ITEM_KINDS - {"M", "m"} and kind == other.dtype.kind and one.shape == other.shape
 
 
 def _array_reason(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> str:

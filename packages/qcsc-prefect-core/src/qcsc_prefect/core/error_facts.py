@@ -11,16 +11,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "ErrorFacts",
     "Headers",
     "error_type_names",
+    "group_members",
     "http_date",
+    "is_error",
     "iter_error_chain",
     "read_attribute",
     "read_error_facts",
@@ -30,6 +32,15 @@ __all__ = [
 #: Attributes under which exceptions of HTTP clients carry the status of the answer.
 _STATUS_ATTRIBUTES = ("status", "status_code", "http_status")
 _LOWEST_STATUS, _HIGHEST_STATUS = 100, 599
+# What the interpreter itself has set: a class may hide these behind attributes of its own.
+_context: Callable[[BaseException], BaseException | None]
+_context = vars(BaseException)["__context__"].__get__
+_cause: Callable[[BaseException], BaseException | None]
+_cause = vars(BaseException)["__cause__"].__get__
+_members: Callable[[BaseException], tuple[BaseException, ...]]
+_members = vars(BaseExceptionGroup)["exceptions"].__get__
+
+_E = TypeVar("_E", bound=BaseException)
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
@@ -110,9 +121,34 @@ def iter_error_chain(
             continue
         seen.add(id(link))
         yield link
-        waiting += [near for near in (link.__context__, link.__cause__) if near is not None]
-        if with_members and isinstance(link, BaseExceptionGroup):
-            waiting += link.exceptions
+        waiting += [near for near in (_context(link), _cause(link)) if near is not None]
+        if with_members:
+            waiting += group_members(link)
+
+
+def group_members(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the members of an exception group; those of any other error are none.
+
+    Example:
+        >>> group_members(ExceptionGroup("two", [ValueError(), OSError()]))
+        (ValueError(), OSError())
+    """
+    return _members(error) if is_error(error, BaseExceptionGroup) else ()
+
+
+def is_error(
+    value: object,
+    kind: type[_E] | tuple[type[_E], ...] = BaseException,  # type: ignore[assignment]
+) -> TypeGuard[_E]:
+    """Say whether a value is an exception of a kind, or of one of several, whatever it claims.
+
+    Not ``isinstance``: that asks the object itself for its class, where it defines one.
+
+    Example:
+        >>> is_error(KeyError("x"), OSError)
+        False
+    """
+    return issubclass(type(value), kind)
 
 
 def error_type_names(error: BaseException) -> tuple[str, ...]:

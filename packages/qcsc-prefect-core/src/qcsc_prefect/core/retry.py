@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TypeGuard
 
 from qcsc_prefect.core.error_facts import (
     ErrorFacts,
     error_type_names,
+    group_members,
+    is_error,
     iter_error_chain,
     read_attribute,
     read_error_facts,
@@ -284,35 +285,60 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
         <RetryAnswer.UNKNOWN: 'unknown'>
     """
     # Prefect's record of a result holds it under this name; core does not know Prefect.
-    held = error if _is_error(error) else read_attribute(error, "result")
-    if not _is_error(held):
+    held = error if is_error(error) else read_attribute(error, "result")
+    if not is_error(held):
         return RetryAdvice(RetryAnswer.UNKNOWN, f"no error: {type(error).__name__}")
     for uncertain in iter_error_chain(held, with_members=True):
-        if isinstance(uncertain, SubmissionUncertainError):
+        if is_error(uncertain, SubmissionUncertainError):
             because = f"{_name(uncertain)}: look for the job before sending it again"
             return _advice(RetryAnswer.LOOK_FIRST, because, [rules.facts(uncertain)], uncertain)
     try:
-        return _advise(held, rules, frozenset())
+        return _advise(held, rules)
     except Exception as failure:  # noqa: BLE001 - whoever asks has an error at hand, and needs an answer
-        # Groups nested past the recursion limit, or an attribute that fails when it is compared.
+        # An attribute that fails when it is compared.
         name = type(failure).__name__
         _log.warning("no advice on a %s: reading it failed (%s)", type(held).__name__, name)
         return RetryAdvice(RetryAnswer.UNKNOWN, f"the error could not be read ({name})")
 
 
-def _is_error(held: object) -> TypeGuard[BaseException]:
-    # Not isinstance: that asks the object itself for its class, where it defines one.
-    return issubclass(type(held), BaseException)
+def _advise(error: BaseException, rules: RetryRules) -> RetryAdvice:
+    # Groups may be nested deeper than calls can be: whoever asks about a member waits in a list.
+    of_groups: dict[int, RetryAdvice | None] = {}
+    asking = [_advice_on(error, rules, of_groups)]
+    advice: RetryAdvice | None = None
+    while True:
+        try:
+            member = asking[-1].send(advice)
+        except StopIteration as end:
+            told: RetryAdvice = end.value
+            asking.pop()
+            if not asking:
+                return told
+            advice = told
+        else:
+            asking.append(_advice_on(member, rules, of_groups))
+            advice = None
 
 
-def _advise(error: BaseException, rules: RetryRules, entered: frozenset[int]) -> RetryAdvice:
+def _advice_on(
+    error: BaseException, rules: RetryRules, of_groups: dict[int, RetryAdvice | None]
+) -> Generator[BaseException, RetryAdvice | None, RetryAdvice]:
+    """Return the advice on an error; yields members of groups, and is sent the advice on each.
+
+    `of_groups` has the advice on groups by their ids; None for one whose members are being asked.
+    """
     chain = list(iter_error_chain(error))
     facts = [rules.facts(link) for link in chain]
     for position, link in enumerate(chain):
-        if isinstance(link, BaseExceptionGroup) and id(link) not in entered:
-            advice = _advise_group(link, rules, entered | {id(link)})
-            if advice.answer is not RetryAnswer.UNKNOWN:
-                return advice
+        if id(link) not in of_groups:
+            of_groups[id(link)] = None
+            members = []
+            for member in group_members(link):
+                members.append((yield member))  # noqa: PERF401 - a comprehension cannot yield
+            of_groups[id(link)] = _advice_on_group(members)
+        advice = of_groups[id(link)]
+        if advice is not None and advice.answer is not RetryAnswer.UNKNOWN:
+            return advice
         answer, because = _decide(link, facts[position:], rules)
         if answer is not RetryAnswer.UNKNOWN:
             return _advice(answer, because, facts, link)
@@ -323,16 +349,14 @@ def _advise(error: BaseException, rules: RetryRules, entered: frozenset[int]) ->
     return _advice(RetryAnswer.UNKNOWN, f"nothing known about {_name(error)}", facts, None)
 
 
-def _advise_group(
-    group: BaseExceptionGroup[BaseException], rules: RetryRules, entered: frozenset[int]
-) -> RetryAdvice:
-    members = [_advise(member, rules, entered) for member in group.exceptions]
+def _advice_on_group(members: Sequence[RetryAdvice | None]) -> RetryAdvice | None:
+    told = [advice for advice in members if advice is not None]
     for answer in (RetryAnswer.DO_NOT, RetryAnswer.UNKNOWN):
-        for advice in members:
+        for advice in told:
             if advice.answer is answer:
                 return advice
     # All are worth a retry: the one with the longest pause speaks for the group.
-    return max(members, key=lambda advice: advice.retry_after or 0.0)
+    return max(told, key=lambda advice: advice.retry_after or 0.0, default=None)
 
 
 def _decide(
@@ -353,7 +377,7 @@ def _decide(
         answer = _rule_for_status(own.status, rules)
         if answer is not RetryAnswer.UNKNOWN:
             return answer, f"HTTP status {own.status}"
-    number = read_attribute(link, "errno") if isinstance(link, OSError) else None
+    number = read_attribute(link, "errno") if is_error(link, OSError) else None
     if isinstance(number, int) and number in rules.errnos:
         return rules.errnos[number], errno.errorcode[number]
     return RetryAnswer.UNKNOWN, ""

@@ -28,6 +28,9 @@ __all__ = ["assemble"]
 #: Facts that one job has, and several have none of, also where they are equal by chance.
 _OF_ONE_JOB = frozenset({"job_id", "created", "started", "completed", "queue_seconds"})
 
+#: What a call asks for of all its PUBs, and the name of the same fact of one of them.
+_ASKED = {"shots": "shots_asked", "precision": "precision"}
+
 #: Facts of a job that add up, for the jobs as a whole.
 _SUMS = ("qpu_seconds", "charged_seconds", "work_seconds")
 
@@ -42,7 +45,8 @@ def assemble(
     Args:
         locations: Where each PUB was run, in the order of the call.
         outputs: The output of each job, by its id; that of the handle's own job comes first.
-        circuits: What is known of the circuit of each PUB.
+        circuits: What is known of the circuit of each PUB, and what this call asked for; the jobs
+            may have been submitted by calls that asked for something else of their other PUBs.
 
     Returns:
         An output as of one job. Its ``metadata`` have ``job_ids`` besides, the job of each PUB, and
@@ -68,12 +72,17 @@ def assemble(
     for location, job_id, circuit in zip(locations, job_ids, circuits, strict=True):
         pubs = outputs[job_id]["metadata"].get("pubs", [])
         known = pubs[location.index] if location.index < len(pubs) else {}
-        metadata["pubs"].append({**circuit, **known, "job_id": job_id})
+        asked = {name: circuit[name] for name in _ASKED.values() if name in circuit}
+        metadata["pubs"].append({**circuit, **known, **asked, "job_id": job_id})
+    for name, of_pub in _ASKED.items():
+        counts = {pub.get(of_pub) for pub in metadata["pubs"]}
+        if len(counts) > 1:
+            metadata.pop(name, None)
+        elif counts != {None}:
+            metadata[name] = counts.pop()
     own = next(iter(outputs.values()))
     common = _in_common(list(outputs.values()))
-    counted: dict[str, object] = {
-        name: common.get(name) for name in ("shots", "precision") if name in own
-    }
+    counted: dict[str, object] = {name: metadata.get(name) for name in _ASKED if name in own}
     kept = {name: own[name] for name in ("job_id", "backend_name", "job_reference")}
     result = PrimitiveResult(
         [result[one.index] for result, one in zip(results, locations, strict=True)],

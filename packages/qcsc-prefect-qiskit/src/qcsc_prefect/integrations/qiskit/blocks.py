@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import json
 import warnings
 from typing import TYPE_CHECKING, Literal, Self
@@ -192,8 +192,8 @@ class QiskitRuntimeConfig(Block):
         which instance is billed, a proxy who reads along.
 
         Args:
-            key: A secret of the caller's; without it neither the token nor a proxy's password can
-                be looked for in the fingerprint.
+            key: A secret of the caller's, of up to 64 bytes; without it neither the token nor a
+                proxy's password can be looked for in the fingerprint.
 
         Returns:
             32 bytes.
@@ -212,7 +212,9 @@ class QiskitRuntimeConfig(Block):
         # A class of somebody's own may make other services and backends of the same fields.
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = json.dumps([kind, self._service_arguments()], sort_keys=True, default=repr)
-        return hmac.digest(key, arguments.encode(), "sha256")
+        # Keyed BLAKE2 keeps the interpreter, which HMAC lets go: among busy threads the event loop
+        # would wait for it again with each of the ten fingerprints of a job.
+        return hashlib.blake2b(arguments.encode(), key=key, digest_size=32).digest()
 
     def get_backend(self) -> BackendV2:
         """Return the configured backend from the native Qiskit service.

@@ -218,20 +218,25 @@ def _content_digest(
 
 
 def _outline(primitive: PrimitiveName, pubs: Sequence[Pub], effort: float | None) -> Outline:
+    from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
     from qcsc_prefect.integrations.qiskit.identity.pubs import (
         estimator_pub_forms,
         sampler_pub_forms,
     )
 
     forms = sampler_pub_forms if primitive == "sampler" else estimator_pub_forms
-    return [
-        {
-            # In this order: writing the circuit numbers the parameters that the values refer to.
-            name: digest_value(part, registry=_registry())[:_PART_DIGITS]
-            for name, part in vars(form).items()
-        }
-        for form in forms(pubs[:MOST_OUTLINED], effort)
-    ]
+
+    def digests() -> Outline:
+        return [
+            {
+                # In this order: writing the circuit numbers the parameters of the values.
+                name: digest_value(part, registry=_registry())[:_PART_DIGITS]
+                for name, part in vars(form).items()
+            }
+            for form in forms(pubs[:MOST_OUTLINED], effort)
+        ]
+
+    return call_on_deep_stack(digests)
 
 
 def _digestible(options: Mapping[str, object] | None) -> tuple[dict[str, object], list[str]]:

@@ -33,7 +33,7 @@ from qcsc_prefect.integrations.qiskit.client_errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["redacted", "translate_qiskit_error", "translate_qiskit_submission_error"]
+__all__ = ["note_secret", "redacted", "translate_qiskit_error", "translate_qiskit_submission_error"]
 
 _CLIENT: Final = "qiskit_ibm_runtime.exceptions"
 _RAN_TOO_LONG: Final = 1305
@@ -41,6 +41,8 @@ _LONGEST_QUOTE: Final = 500
 #: A shorter text is no credential of any service; blacked out, it would take every word apart that
 #: it stands in.
 _SHORTEST_SECRET: Final = 8
+
+_noted_secrets: set[str] = set()
 
 #: Kinds of text that are credentials wherever they stand.
 _CREDENTIALS: Final = (
@@ -188,14 +190,23 @@ def translate_qiskit_submission_error(
     )
 
 
+def note_secret(secret: str) -> None:
+    """Let a credential that this process uses stand in no text, whoever it was that found it.
+
+    A token that the native client takes from its environment or from a file with saved accounts
+    stands in no configuration.
+    """
+    _noted_secrets.add(secret)
+
+
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """Return a text with credentials blacked out.
 
     Args:
         text: Any text, such as a message of the service.
         secrets: Texts that are credentials; one of fewer than eight characters can be none, and is
-            left alone. Besides them, whatever looks like an authorization header, a JSON web token,
-            or the user and password of a URL is blacked out.
+            left alone. Besides them, those that were noted are blacked out, and whatever looks like
+            an authorization header, a JSON web token, or the user and password of a URL.
 
     Returns:
         The text with ``********`` in their place.
@@ -204,7 +215,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         >>> redacted("sent Authorization: Bearer abc.def to https://u:p@host/")
         'sent Authorization: Bearer ******** to https://********host/'
     """
-    for secret in secrets:
+    for secret in (*secrets, *_noted_secrets.copy()):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "********")
     for credential in _CREDENTIALS:

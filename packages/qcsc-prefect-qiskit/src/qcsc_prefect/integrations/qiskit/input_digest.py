@@ -158,7 +158,7 @@ def explain_qiskit_sampler_difference(
         limit: The most places to name.
 
     Returns:
-        The places, such as ``pubs[0].circuit.instructions[3].params[0]`` or ``options.twirling``;
+        The places, such as ``pubs[0].circuit.data[3].params[0]`` or ``options.twirling``;
         an empty list exactly if both jobs have the same digest.
 
     Raises:
@@ -198,7 +198,7 @@ def explain_qiskit_estimator_difference(
         limit: The most places to name.
 
     Returns:
-        The places, such as ``pubs[0].circuit.instructions[3].params[0]`` or ``options.twirling``;
+        The places, such as ``pubs[0].circuit.data[3].params[0]`` or ``options.twirling``;
         an empty list exactly if both jobs have the same digest.
 
     Raises:

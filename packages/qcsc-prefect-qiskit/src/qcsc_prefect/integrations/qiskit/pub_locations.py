@@ -144,8 +144,6 @@ def pub_keys(
     config: QiskitRuntimeConfig,
     runtime_block_name: str | None,
     backend_name: str | None,
-    shots: int | None,
-    precision: float | None,
     options: Mapping[str, object] | None,
     cache_scope: str,
     cache_namespace: str | None,
@@ -156,12 +154,10 @@ def pub_keys(
 
     Args:
         primitive: Which primitive.
-        pubs: Its native PUBs.
+        pubs: Its native PUBs, each with the shots or the precision that it is run with.
         config: The configuration.
         runtime_block_name: The saved block it was loaded from, or None.
         backend_name: The backend.
-        shots: Shots of the call.
-        precision: Precision of the call.
         options: Options of the call.
         cache_scope: Scope of the digests.
         cache_namespace: Namespace of the digests.
@@ -172,29 +168,21 @@ def pub_keys(
     seen: Counter[str] = Counter()
     keys = []
     identity = configuration_identity(runtime_block_name=runtime_block_name, runtime_config=config)
+    build = (
+        build_qiskit_sampler_input_digest
+        if primitive == "sampler"
+        else build_qiskit_estimator_input_digest
+    )
     for pub in pubs:
-        if primitive == "sampler":
-            digest = build_qiskit_sampler_input_digest(
-                [pub],
-                backend_name=backend_name,
-                runtime_block_name=runtime_block_name,
-                shots=shots,
-                options=options,
-                cache_scope=cache_scope,
-                cache_namespace=cache_namespace,
-                extra=config.input_identity(),
-            )
-        else:
-            digest = build_qiskit_estimator_input_digest(
-                [pub],
-                backend_name=backend_name,
-                runtime_block_name=runtime_block_name,
-                precision=precision,
-                options=options,
-                cache_scope=cache_scope,
-                cache_namespace=cache_namespace,
-                extra=config.input_identity(),
-            )
+        digest = build(
+            [pub],
+            backend_name=backend_name,
+            runtime_block_name=runtime_block_name,
+            options=options,
+            cache_scope=cache_scope,
+            cache_namespace=cache_namespace,
+            extra=config.input_identity(),
+        )
         digest = build_submit_cache_key(
             f"qiskit-{primitive}-pub", input_digest=digest, configuration=identity
         )
@@ -268,11 +256,14 @@ class PubLocations:
     ) -> None:
         """Record that a job which is about to be sent will run the PUBs of these keys.
 
+        A location that cannot be stored does not stop the job; the log says so.
+
         Args:
             keys: Keys of the job's PUBs, in their order.
             identity: The names under which the submission is remembered.
             tags: All tags of the job.
         """
+        failures: list[Exception] = []
         for index, key in enumerate(keys):
             earlier = [known for known in await self._stored(key) if known.key != identity.key]
             submission = PubSubmission(
@@ -283,7 +274,19 @@ class PubLocations:
                 index=index,
             )
             stored = _StoredLocation(submissions=[submission, *earlier[:1]])
-            await self._ledger.write_content(key, msgspec.to_builtins(stored))
+            try:
+                await self._ledger.write_content(key, msgspec.to_builtins(stored))
+            except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
+                failures.append(error)
+        if failures:
+            _logger.warning(
+                "Which job runs %d of %d PUBs could not be stored (%s: %s); another call that "
+                "shares them with this one submits them again",
+                len(failures),
+                len(keys),
+                type(failures[0]).__name__,
+                failures[0],
+            )
 
     async def _stored(self, key: str) -> list[PubSubmission]:
         content = await self._ledger.content(key)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.error_facts import iter_error_chain
+from qcsc_prefect.core.error_facts import is_error, iter_error_chain
 from qcsc_prefect.core.errors import JobWaitTimeoutError, SubmissionError
 from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import NEW_JOB_RULES, QISKIT_RETRY_RULES
@@ -28,7 +28,6 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from prefect import Task
@@ -43,6 +42,8 @@ __all__ = [
     "translate_qiskit_error",
     "translate_qiskit_submission_error",
 ]
+
+_NEVER_REPEATED = (JobWaitTimeoutError, SubmissionError)
 
 logger = logging.getLogger(__name__)
 
@@ -104,22 +105,14 @@ def should_retry_qiskit_fetch_failure(
         True where the error in the state carries facts that speak for another try. Never raises.
     """
     error = getattr(state, "data", None)
-    if not isinstance(error, BaseException):
+    if not is_error(error):
         return False
     try:
-        if any(isinstance(link, JobWaitTimeoutError | SubmissionError) for link in _links(error)):
+        links = iter_error_chain(error, with_members=True)
+        if any(is_error(link, _NEVER_REPEATED) for link in links):
             return False
         advice = classify_qiskit_error(error)
     except Exception:  # the error at hand must reach the user, not one about classifying it
         logger.exception("Could not tell whether %s may be retried", type(error).__name__)
         return False
     return advice.answer is RetryAnswer.RETRY
-
-
-def _links(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, what stands behind it, and the members of groups among them."""
-    for link in iter_error_chain(error):
-        yield link
-        if isinstance(link, BaseExceptionGroup):
-            for member in link.exceptions:
-                yield from _links(member)

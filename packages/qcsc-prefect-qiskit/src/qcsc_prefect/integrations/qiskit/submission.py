@@ -32,6 +32,7 @@ from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
 from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
+from qcsc_prefect.integrations.qiskit.job_age import oldest_wanted
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
@@ -310,8 +311,7 @@ class _OneSubmission:
         ledger: SubmissionLedger,
     ) -> _OneSubmission:
         """Return the submission of an input, whose age counts from now."""
-        age = identity.lifetime
-        created_after = None if age is None else await submitter.service.now() - age
+        created_after = oldest_wanted(identity.lifetime, await submitter.service.now())
         return cls(submitter, request, identity, ledger, created_after)
 
     async def submit(self, *, refresh: bool) -> Submission:

@@ -216,12 +216,12 @@ class SubmissionMemory:
         """
         chosen = self._identity.chosen
         try:
+            await self._ledger.declare_intent(self._identity.key, earlier=earlier)
             if chosen is not None:
                 outline = _StoredOutline(content_digest=chosen.content_digest, pubs=chosen.outline)
                 await self._ledger.write_content(
                     _outline_key(self._identity.key), msgspec.to_builtins(outline)
                 )
-            await self._ledger.declare_intent(self._identity.key, earlier=earlier)
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             self._logger.warning(
                 "The intent to submit could not be stored (%s: %s); if this process dies before "

@@ -20,8 +20,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_sampler_input_digest,
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.jobs.status_search import PROCESS_TAG
+from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
@@ -262,6 +261,8 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         )
     from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
 
+    if arguments.input_digest is not None:
+        _refuse_bad_digest(arguments.input_digest)
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
     implementation = config.primitive_implementation(arguments.primitive)
@@ -279,6 +280,18 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         implementation=implementation,
         group=current_group(config),
     )
+
+
+def _refuse_bad_digest(digest: str) -> None:
+    try:
+        is_good = bool(digest.encode())
+    except UnicodeEncodeError:
+        is_good = False
+    if not is_good:
+        raise InputError(
+            f"input_digest refused: expected text that tells inputs apart, got {digest!r:.100}.",
+            path="input_digest",
+        )
 
 
 def _patience() -> SubmissionPatience:
@@ -330,9 +343,9 @@ def _identity(
     cache: SubmitCache,
     account: dict[str, str],
 ) -> SubmissionIdentity:
-    digest = arguments.input_digest or _input_digest(
-        arguments, request, cache, extra=config.input_identity()
-    )
+    digest = arguments.input_digest
+    if digest is None:
+        digest = _input_digest(arguments, request, cache, extra=config.input_identity())
     settings = settings_digest(
         arguments.primitive,
         request.pubs,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["annotation_tree"]
 
 
-def annotation_tree(annotation: Annotation) -> list[object]:
+def annotation_tree(annotation: Annotation) -> dict[str, object]:
     """Return an annotation as its namespace, its type's name and the values of its attributes.
 
     Attributes whose name starts with an underscore count like the others: an annotation is custom
@@ -20,7 +20,8 @@ def annotation_tree(annotation: Annotation) -> list[object]:
     """
     names = _attribute_names(annotation) - {"namespace"}
     values = {name: _plain(getattr(annotation, name)) for name in names}
-    return [annotation.namespace, type(annotation).__name__, values]
+    kind = type(annotation).__name__
+    return {"namespace": annotation.namespace, "class": kind, "attributes": values}
 
 
 def _attribute_names(annotation: Annotation) -> set[str]:

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import BlueprintCircuit
 
-from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.identity.expressions import type_tree
 from qcsc_prefect.integrations.qiskit.identity.instructions import (
     BLOCK_INSTRUCTIONS,
     InstructionColumns,
 )
-from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree, value_tree
+from qcsc_prefect.integrations.qiskit.identity.nesting import NestedForm
+from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
 from qcsc_prefect.integrations.qiskit.identity.parameters import ParameterNumbers
+from qcsc_prefect.integrations.qiskit.identity.params import located_tree, value_tree
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qiskit.circuit import CircuitInstruction, Operation, Parameter, QuantumCircuit
 
     from qcsc_prefect.core.canonical import CanonicalWriter
@@ -50,15 +53,15 @@ class CircuitScope:
         circuit: The circuit.
         numbers: The numbers of the parameters.
         numbers_by_name: The same for the parameters that stand bare in this circuit.
+        digests: What circuits inside of this one are written as, by their id, each with the
+            circuit itself so that its id stays taken.
         is_inside: Whether the circuit stands inside the PUB's own, as a body or a definition.
-        written: The canonical bytes of custom operations by their id, each with the operation
-            itself so that its id stays taken.
     """
 
     circuit: QuantumCircuit
     numbers: ParameterNumbers = field(default_factory=ParameterNumbers)
     numbers_by_name: dict[str, int] = field(default_factory=dict)
-    written: dict[int, tuple[Operation, bytes]] = field(default_factory=dict)
+    digests: dict[int, tuple[object, bytes]] = field(default_factory=dict)
     is_inside: bool = False
 
     def number(self, parameter: Parameter) -> int:
@@ -71,10 +74,14 @@ class CircuitScope:
             self.numbers_by_name[parameter.name] = number
         return number
 
-    def nested(self, circuit: QuantumCircuit) -> CircuitForm:
-        """Return the form of a circuit inside this one: a body or a definition."""
+    def nested(self, part: QuantumCircuit | Operation) -> NestedForm:
+        """Return the form of what stands inside of an operation of this circuit."""
+        return NestedForm(part, self)
+
+    def inside(self, circuit: QuantumCircuit) -> CircuitForm:
+        """Return the form of a circuit inside of this one: a body or a definition."""
         build_lazy_circuit(circuit)
-        scope = CircuitScope(circuit, self.numbers, written=self.written, is_inside=True)
+        scope = CircuitScope(circuit, self.numbers, digests=self.digests, is_inside=True)
         return CircuitForm(scope, has_metadata=False)
 
 
@@ -120,26 +127,23 @@ def header_tree(form: CircuitForm) -> dict[str, object]:
     return header
 
 
-def _encode_circuit(writer: CanonicalWriter, form: CircuitForm) -> None:
+def _encode_circuit(writer: CanonicalWriter, form: CircuitForm) -> Iterator[tuple[str, object]]:
     circuit = form.scope.circuit
-    writer.write(header_tree(form))
+    yield "", header_tree(form)
     data = circuit._data  # noqa: SLF001 - `circuit.data` wraps each instruction once more
     count = len(data)
     columns = InstructionColumns(form.scope)
     writer.write_header(b"I", count)
     for first in range(0, count, BLOCK_INSTRUCTIONS):
-        columns.write_block(writer, first, data[first : first + BLOCK_INSTRUCTIONS])
-    with LocatedErrors("global_phase"):
-        writer.write(value_tree(circuit.global_phase, form.scope))
+        yield from columns.write_block(writer, first, data[first : first + BLOCK_INSTRUCTIONS])
+    yield "", located_tree("global_phase", circuit.global_phase, form.scope)
 
 
 def _describe_circuit(form: CircuitForm) -> object:
     """Return a circuit as a tree whose paths a person can follow; for reports of differences."""
-    circuit = form.scope.circuit
     tree = header_tree(form)
-    tree["instructions"] = [
-        _describe_instruction(instruction, form.scope) for instruction in circuit.data
-    ]
+    circuit = form.scope.circuit
+    tree["data"] = [_describe_instruction(instruction, form.scope) for instruction in circuit.data]
     tree["global_phase"] = value_tree(circuit.global_phase, form.scope)
     return tree
 
@@ -162,7 +166,7 @@ def _describe_instruction(
 identity_registry.register(
     CircuitForm,
     tag="qiskit.circuit",
-    version=2,
+    version=3,
     encode=_encode_circuit,
     describe=_describe_circuit,
 )

@@ -40,8 +40,8 @@ __all__: list[str] = []
 def _register(value_type: type, tag: str, describe: Callable[[Any], object]) -> None:
     """Register a type whose contents are those of a plain value."""
 
-    def encode(writer: CanonicalWriter, value: object) -> None:
-        writer.write(describe(value))
+    def encode(_: CanonicalWriter, value: object) -> list[tuple[str, object]]:
+        return [("", describe(value))]
 
     identity_registry.register(
         value_type, tag=f"qiskit.value.{tag}", version=1, encode=encode, describe=describe

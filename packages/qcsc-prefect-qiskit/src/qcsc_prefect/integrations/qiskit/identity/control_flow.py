@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qiskit.circuit import (
     CASE_DEFAULT,
     BoxOp,
@@ -11,93 +12,106 @@ from qiskit.circuit import (
     ContinueLoopOp,
     ForLoopOp,
     IfElseOp,
+    Parameter,
     SwitchCaseOp,
     WhileLoopOp,
 )
-from qiskit.circuit.classical import expr
 
+from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.annotations import annotation_tree
-from qcsc_prefect.integrations.qiskit.identity.expressions import (
-    condition_tree,
-    expression_form,
-    resource_tree,
-)
-from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value
+from qcsc_prefect.integrations.qiskit.identity.expressions import condition_tree
+from qcsc_prefect.integrations.qiskit.identity.params import located_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qiskit.circuit import ControlFlowOp
+    from qiskit.circuit.classical import expr
 
     from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope
 
 __all__ = ["control_flow_tree"]
 
 
-def control_flow_tree(operation: ControlFlowOp, scope: CircuitScope) -> list[object]:
-    """Return a control-flow operation as its kind, its label, what steers it, and its bodies.
+def control_flow_tree(operation: ControlFlowOp, scope: CircuitScope) -> dict[str, object]:
+    """Return a control-flow operation as its kind, what steers it, and its bodies.
 
     Raises:
         UnsupportedTypeError: If the kind of control flow is not known.
     """
     circuit = scope.circuit
-    bodies = [scope.nested(body) for body in operation.blocks]
-    size = [operation.num_qubits, operation.num_clbits]
-    head = [operation.name, operation.label or None, size]
+    blocks = [scope.nested(body) for body in operation.blocks]
     match operation:
         case IfElseOp() | WhileLoopOp():
-            return [*head, condition_tree(operation.condition, circuit), bodies]
+            kind = "if_else" if isinstance(operation, IfElseOp) else "while_loop"
+            with LocatedErrors("condition"):
+                condition = condition_tree(operation.condition, circuit)
+            return {"kind": kind, "condition": condition, "blocks": blocks}
         case ForLoopOp():
             indices, parameter, _ = operation.params
-            number = None if parameter is None else _loop_variable(parameter, scope)
-            return [*head, _index_tree(indices, scope), number, bodies]
+            indexset = _index_tree(indices, scope)
+            variable = None if parameter is None else _loop_variable(parameter, scope)
+            return {
+                "kind": "for_loop",
+                "params": [indexset, variable],
+                "blocks": blocks,
+            }
         case SwitchCaseOp():
-            target = operation.target
-            if isinstance(target, expr.Expr):
-                target_tree = expression_form(target, circuit)
-            else:
-                target_tree = resource_tree(target, circuit)
-            labels = [
+            with LocatedErrors("target"):
+                target = condition_tree(operation.target, circuit)
+            cases = [
                 [["default"] if label is CASE_DEFAULT else int(label) for label in case]
                 for case, _ in operation.cases_specifier()
             ]
-            return [*head, target_tree, labels, bodies]
-        case BreakLoopOp() | ContinueLoopOp():
-            return list(head)
+            return {"kind": "switch_case", "target": target, "cases": cases, "blocks": blocks}
+        case BreakLoopOp():
+            return {"kind": "break_loop"}
+        case ContinueLoopOp():
+            return {"kind": "continue_loop"}
         case BoxOp():
-            annotations = [annotation_tree(annotation) for annotation in operation.annotations]
-            return [*head, _box_duration(operation, scope), annotations, bodies]
+            return {
+                "kind": "box",
+                "duration": _box_duration(operation, scope),
+                "annotations": [annotation_tree(each) for each in operation.annotations],
+                "blocks": blocks,
+            }
     raise UnsupportedTypeError(f"control flow of type {type(operation).__name__} has no form")
 
 
-def _loop_variable(parameter: object, scope: CircuitScope) -> list[object]:
-    if isinstance(parameter, expr.Expr):
-        return ["classical", expression_form(parameter, scope.circuit)]
-    return ["p", scope.numbers.number(parameter)]
+def _loop_variable(parameter: Parameter | expr.Var, scope: CircuitScope) -> object:
+    if isinstance(parameter, Parameter):
+        return {"parameter": scope.numbers.number(parameter)}
+    return located_tree("params[1]", parameter, scope)
 
 
-def _index_tree(indices: range | Sequence[int] | expr.Expr, scope: CircuitScope) -> list[object]:
+def _index_tree(indices: range | tuple[object, ...], scope: CircuitScope) -> object:
     """Return a loop's indices; a range and the same indices one by one are alike."""
-    if isinstance(indices, expr.Expr):
-        return ["classical", expression_form(indices, scope.circuit)]
-    values = indices if isinstance(indices, range) else tuple(int(index) for index in indices)
-    if len(values) == 0:
-        return ["range", 0, 0, 0]
-    start = values[0]
-    step = values[1] - start if len(values) > 1 else 0
-    progression = range(start, start + step * len(values), step) if step else (start,)
-    if len(progression) == len(values) and all(
-        one == other for one, other in zip(values, progression, strict=True)
-    ):
-        return ["range", start, step, len(values)]
-    return ["indices", list(values)]
+    if not isinstance(indices, range):
+        whole = [int(index) for index in indices if isinstance(index, (int, np.integer))]
+        if len(whole) < len(indices):
+            return located_tree("params[0]", indices, scope)
+        progression = _progression(whole)
+        if progression is None:
+            return {"indices": whole}
+        indices = progression
+    if not indices:
+        return {"start": 0, "step": 0, "length": 0}
+    # Not `len`, which refuses what no list could hold.
+    length = (indices[-1] - indices[0]) // indices.step + 1
+    step = indices.step if length > 1 else 0
+    return {"start": indices.start, "step": step, "length": length}
+
+
+def _progression(indices: list[int]) -> range | None:
+    """Return the range that has these indices, if there is one."""
+    start = indices[0] if indices else 0
+    step = indices[1] - start if len(indices) > 1 else 1
+    if step == 0:
+        return None
+    found = range(start, start + step * len(indices), step)
+    return found if list(found) == indices else None
 
 
 def _box_duration(operation: BoxOp, scope: CircuitScope) -> object:
-    duration = operation.duration
-    if duration is None:
+    if operation.duration is None:
         return None
-    if isinstance(duration, expr.Expr):
-        return ["classical", expression_form(duration, scope.circuit)]
-    return [constant_value(duration), operation.unit]
+    return [located_tree("duration", operation.duration, scope), operation.unit]

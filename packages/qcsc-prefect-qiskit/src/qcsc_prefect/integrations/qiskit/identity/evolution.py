@@ -11,6 +11,7 @@ from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit.synthesis import LieTrotter, MatrixExponential, QDrift, SuzukiTrotter
 from qiskit.synthesis.evolution import ProductFormula
 
+from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["operator_tree", "pauli_evolution_tree"]
 
 
-def pauli_evolution_tree(gate: PauliEvolutionGate, numbers: ParameterNumbers) -> list[object]:
+def pauli_evolution_tree(gate: PauliEvolutionGate, numbers: ParameterNumbers) -> dict[str, object]:
     """Return an evolution gate as its operator, its time and its synthesis.
 
     Unlike in an observable the order of the terms counts, since a product formula follows it.
@@ -32,15 +33,20 @@ def pauli_evolution_tree(gate: PauliEvolutionGate, numbers: ParameterNumbers) ->
             function of the user's.
     """
     operators = gate.operator if isinstance(gate.operator, list) else [gate.operator]
-    return [
-        "pauli_evolution",
-        _own_label(gate),
-        gate.num_qubits,
-        isinstance(gate.operator, list),
-        [operator_tree(operator, numbers) for operator in operators],
-        _number_tree(gate.time, numbers),
-        _synthesis_tree(gate.synthesis),
-    ]
+    with LocatedErrors("operator"):
+        trees = [operator_tree(operator, numbers) for operator in operators]
+    with LocatedErrors("time"):
+        time = _number_tree(gate.time, numbers)
+    with LocatedErrors("synthesis"):
+        synthesis = _synthesis_tree(gate.synthesis)
+    return {
+        "kind": "pauli_evolution",
+        "label": _own_label(gate),
+        "num_qubits": gate.num_qubits,
+        "operator": trees if isinstance(gate.operator, list) else trees[0],
+        "time": time,
+        "synthesis": synthesis,
+    }
 
 
 def _own_label(gate: PauliEvolutionGate) -> str | None:

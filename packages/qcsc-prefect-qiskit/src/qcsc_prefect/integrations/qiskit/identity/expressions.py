@@ -8,6 +8,7 @@ from qiskit.circuit import Clbit, Duration
 from qiskit.circuit.classical import expr, types
 
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
+from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value
 
 if TYPE_CHECKING:
     from qiskit.circuit import ClassicalRegister, QuantumCircuit
@@ -31,18 +32,21 @@ def duration_tree(duration: Duration) -> list[object]:
 
 
 def condition_tree(
-    condition: expr.Expr | tuple[Clbit | ClassicalRegister, int], circuit: QuantumCircuit
-) -> list[object]:
-    """Return the condition of a loop or a branch.
+    condition: expr.Expr | Clbit | ClassicalRegister | tuple[Clbit | ClassicalRegister, int],
+    circuit: QuantumCircuit,
+) -> dict[str, object]:
+    """Return the condition of a loop or a branch, or the target of a switch.
 
     Args:
-        condition: An expression, or a bit or register with the value that it must have.
+        condition: An expression, a bit or a register, or one with the value that it must have.
         circuit: The circuit in which the condition stands.
     """
     if isinstance(condition, expr.Expr):
-        return ["expression", expression_form(condition, circuit)]
-    target, value = condition
-    return ["equals", resource_tree(target, circuit), int(value)]
+        return {"expression": expression_form(condition, circuit)}
+    if isinstance(condition, tuple):
+        target, value = condition
+        return {"bits": resource_tree(target, circuit), "value": int(value)}
+    return {"bits": resource_tree(condition, circuit)}
 
 
 def resource_tree(resource: Clbit | ClassicalRegister, circuit: QuantumCircuit) -> list[object]:
@@ -117,4 +121,4 @@ def _value_tree(node: expr.Value) -> object:
         return duration_tree(node.value)
     if isinstance(node.type, types.Bool):
         return bool(node.value)
-    return float(node.value) if isinstance(node.type, types.Float) else int(node.value)
+    return constant_value(node.value) if isinstance(node.type, types.Float) else int(node.value)

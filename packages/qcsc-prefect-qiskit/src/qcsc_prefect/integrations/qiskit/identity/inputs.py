@@ -9,6 +9,7 @@ from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import digest_value, input_identity
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity import client_values  # noqa: F401 - registers
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 from qcsc_prefect.integrations.qiskit.identity.options import options_tree
 from qcsc_prefect.integrations.qiskit.identity.pubs import estimator_pub_forms, sampler_pub_forms
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
@@ -97,8 +98,12 @@ def estimator_identity(
 
 def digest(prefix: str, identity: Mapping[str, object]) -> str:
     """Return the digest of an identity with its prefix in front."""
+
+    def value() -> str:
+        return digest_value(identity, domain=prefix, registry=identity_registry)
+
     try:
-        return f"{prefix}-{digest_value(identity, domain=prefix, registry=identity_registry)}"
+        return f"{prefix}-{call_on_deep_stack(value)}"
     except UnsupportedTypeError as error:
         way_out = "Leave it out, or give an input_digest of your own."
         error.args = (f"{error}. {way_out}",)
@@ -107,8 +112,12 @@ def digest(prefix: str, identity: Mapping[str, object]) -> str:
 
 def explain(one: Mapping[str, object], other: Mapping[str, object], limit: int) -> list[Difference]:
     """Return the first places at which two identities part."""
-    # Digesting a PUB numbers its parameters, which its parts refer to when they are looked at
-    # one by one.
-    for identity in (one, other):
-        digest_value(identity, registry=identity_registry)
-    return explain_difference(one, other, registry=identity_registry, limit=limit)
+
+    def differences() -> list[Difference]:
+        # Digesting a PUB numbers its parameters, which its parts refer to when they are looked at
+        # one by one.
+        for identity in (one, other):
+            digest_value(identity, registry=identity_registry)
+        return explain_difference(one, other, registry=identity_registry, limit=limit)
+
+    return call_on_deep_stack(differences)

@@ -15,8 +15,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from qiskit.circuit import (
+    AnnotatedOperation,
     Barrier,
     Clbit,
+    ControlFlowOp,
     Delay,
     Instruction,
     Measure,
@@ -29,13 +31,13 @@ from qiskit.circuit import (
 
 from qcsc_prefect.core.canonical import canonical_bytes
 from qcsc_prefect.core.canonical_arrays import iter_typed_array_blocks
-from qcsc_prefect.core.canonical_path import LocatedErrors
+from qcsc_prefect.core.canonical_path import LocatedErrors, join_path
+from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
 from qcsc_prefect.integrations.qiskit.identity.parameters import expression_form
-from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -92,17 +94,22 @@ class InstructionColumns:
         self._clbit_index: dict[Clbit, int] = {bit: i for i, bit in enumerate(circuit.clbits)}
         self._operations: dict[bytes, int] = {}
         self._operation_of_key: dict[Hashable, int] = {}
+        self._same_operations: dict[int, tuple[Operation, int]] = {}
         self._expressions: dict[bytes, int] = {}
         self._new_operations: list[bytes] = []
         self._new_expressions: list[bytes] = []
 
     def write_block(
         self, writer: CanonicalWriter, first: int, instructions: Sequence[CircuitInstruction]
-    ) -> None:
-        """Write a block of instructions, the first of which is number `first` of the circuit."""
+    ) -> Iterator[tuple[str, object]]:
+        """Write a block of instructions, the first of which is number `first` of the circuit.
+
+        Yields:
+            The trees of operations, which the writer is to write before this goes on.
+        """
         self._new_operations, self._new_expressions = [], []
         standard = [each for each in instructions if each.is_standard_gate()]
-        columns = self._parameter_columns(list(map(_params_of, standard)))
+        columns = self._parameter_columns(list(map(_params_of, standard)), first, instructions)
         keys = zip(
             map(_name_of, standard), columns.signatures, map(_label_of, standard), strict=True
         )
@@ -116,7 +123,18 @@ class InstructionColumns:
                 if number is None:
                     number = known[key] = self._standard_gate(*key, instruction)
             else:
-                number = self._other_operation(instruction, first + len(kinds))
+                operation = instruction.operation
+                number = self._known_operation(operation)
+                if number is None:
+                    place = f"data[{first + len(kinds)}].operation"
+                    with LocatedErrors(place):
+                        tree = operation_tree(operation, self._scope)
+                    encoded = bytearray()
+                    writer.divert(encoded.extend)
+                    yield place, tree
+                    writer.restore()
+                    number = self._numbered(bytes(encoded))
+                    self._remember(operation, number)
                 clbits += instruction.clbits
             kinds.append(number)
         qubits = chain.from_iterable(map(_qubits_of, instructions))
@@ -131,8 +149,10 @@ class InstructionColumns:
         _write_column(writer, "u", array("I", columns.parameters))
         _write_column(writer, "u", array("I", columns.expressions))
 
-    def _parameter_columns(self, params: list[list[Any]]) -> _ParameterColumns:
-        """Sort the parameters of standard gates into their columns."""
+    def _parameter_columns(
+        self, params: list[list[Any]], first: int, instructions: Sequence[CircuitInstruction]
+    ) -> _ParameterColumns:
+        """Sort the parameters of the standard gates among some instructions into their columns."""
         values = list(chain.from_iterable(params))
         types = set(map(type, values))
         if types <= {float}:
@@ -142,7 +162,18 @@ class InstructionColumns:
             return _ParameterColumns(map("p".__mul__, map(len, params)), parameters=numbers)
         signatures: list[str] = []
         columns = _ParameterColumns(signatures)
-        signatures += ["".join([self._sort(value, columns) for value in group]) for group in params]
+        letters = ""
+        try:
+            for group in params:
+                letters = ""
+                for value in group:
+                    letters += self._sort(value, columns)
+                signatures.append(letters)
+        except InputError as error:
+            standard = [i for i, each in enumerate(instructions, first) if each.is_standard_gate()]
+            place = f"data[{standard[len(signatures)]}].params[{len(letters)}]"
+            error.path = join_path(place, error.path)
+            raise
         return columns
 
     def _bare_numbers(self, parameters: list[Parameter]) -> list[int]:
@@ -178,8 +209,8 @@ class InstructionColumns:
     def _standard_gate(
         self, name: str, signature: str, label: str | None, instruction: CircuitInstruction
     ) -> int:
-        tree = ["standard", name, signature, label or None, len(instruction.qubits)]
-        return self._numbered(canonical_bytes(tree))
+        tree = {"kind": "standard", "name": name, "params": signature, "label": label or None}
+        return self._numbered(canonical_bytes({**tree, "num_qubits": len(instruction.qubits)}))
 
     def _numbered(self, encoded: bytes) -> int:
         number = self._operations.get(encoded)
@@ -188,27 +219,22 @@ class InstructionColumns:
             self._new_operations.append(encoded)
         return number
 
-    def _other_operation(self, instruction: CircuitInstruction, position: int) -> int:
-        operation = instruction.operation
+    def _known_operation(self, operation: Operation) -> int | None:
         key = _plain_key(operation)
-        number = None if key is None else self._operation_of_key.get(key)
-        if number is None:
-            with LocatedErrors(f"instructions[{position}].{operation.name}"):
-                number = self._numbered(self._encoded(operation))
-            if key is not None:
-                self._operation_of_key[key] = number
-        return number
+        if key is not None:
+            return self._operation_of_key.get(key)
+        same = self._same_operations.get(id(operation))
+        return None if same is None else same[1]
 
-    def _encoded(self, operation: Operation) -> bytes:
-        memo = self._scope.written.get(id(operation))
-        if memo is not None:
-            return memo[1]
-        tree = operation_tree(operation, self._scope)
-        encoded = canonical_bytes(tree, registry=identity_registry)
-        # Only a custom operation is the same object each time it is read from a circuit.
-        if tree[0] == "custom":
-            self._scope.written[id(operation)] = (operation, encoded)
-        return encoded
+    def _remember(self, operation: Operation, number: int) -> None:
+        key = _plain_key(operation)
+        if key is not None:
+            self._operation_of_key[key] = number
+        elif isinstance(operation, (AnnotatedOperation, ControlFlowOp)) or (
+            isinstance(operation, Instruction) and operation.definition is not None
+        ):
+            # What has something inside is the same object each time it is read from a circuit.
+            self._same_operations[id(operation)] = operation, number
 
 
 def _plain_key(operation: Operation) -> Hashable | None:

@@ -23,6 +23,8 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qcsc_prefect.core.canonical import CanonicalWriter
 
 __all__ = ["Observables", "TermTable", "observables_form", "term_table"]
@@ -120,13 +122,16 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
         UnsupportedTypeError: If it is not an observable.
     """
     num_qubits, rows, coefficients = _packed_terms(observable)
-    planes = 4 if rows.shape[1] > 2 * -(-num_qubits // 8) else 2
     order, distinct = _row_order(rows)
     rows, coefficients = rows[order], coefficients[order]
     if not simplified:
         if not distinct:
             rows, coefficients = _merged(rows, coefficients)
         rows, coefficients = _without_zeros(rows, coefficients)
+    width = -(-num_qubits // 8)
+    # The terms with projectors may be among those that were dropped.
+    planes = 4 if rows[:, 2 * width :].any() else 2
+    rows = np.ascontiguousarray(rows[:, : planes * width])
     real = np.real_if_close(coefficients)
     if np.iscomplexobj(real):
         raise InputError("an observable must have real coefficients")
@@ -313,10 +318,12 @@ def _without_zeros(
     return (rows, coefficients) if kept.all() else (rows[kept], coefficients[kept])
 
 
-def _encode_observables(writer: CanonicalWriter, observables: Observables) -> None:
-    writer.write(observables.shape)
+def _encode_observables(
+    _: CanonicalWriter, observables: Observables
+) -> Iterator[tuple[str, object]]:
+    yield "", observables.shape
     for table in observables.tables:
-        writer.write((table.num_qubits, table.planes, table.rows, table.coefficients))
+        yield "", (table.num_qubits, table.planes, table.rows, table.coefficients)
 
 
 def _describe_observables(observables: Observables) -> object:

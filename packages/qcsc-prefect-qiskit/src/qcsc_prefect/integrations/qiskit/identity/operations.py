@@ -9,8 +9,7 @@ circuit keeps of them.
 from __future__ import annotations
 
 import re
-from functools import singledispatch
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from qiskit.circuit import (
@@ -24,32 +23,25 @@ from qiskit.circuit import (
     Instruction,
     InverseModifier,
     Measure,
-    ParameterExpression,
     PowerModifier,
-    QuantumCircuit,
     Reset,
     Store,
     library,
 )
-from qiskit.circuit.classical import expr
-from qiskit.quantum_info import Clifford, SparseObservable, SparsePauliOp
+from qiskit.quantum_info import Clifford
 
-from qcsc_prefect.core.canonical_path import child_path, join_path
-from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
-from qcsc_prefect.integrations.qiskit.identity import expressions
+from qcsc_prefect.core.canonical_path import LocatedErrors
+from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.control_flow import control_flow_tree
-from qcsc_prefect.integrations.qiskit.identity.evolution import operator_tree, pauli_evolution_tree
-from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
+from qcsc_prefect.integrations.qiskit.identity.evolution import pauli_evolution_tree
+from qcsc_prefect.integrations.qiskit.identity.params import located_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
     from qiskit.circuit import Operation
 
     from qcsc_prefect.integrations.qiskit.identity.circuits import CircuitScope
 
-__all__ = ["operation_tree", "value_tree"]
+__all__ = ["operation_tree"]
 
 #: Gates of Qiskit that name, size, control state and parameters determine, besides the standard
 #: gates. Each keeps nothing else that its matrix or synthesis depends on.
@@ -70,15 +62,6 @@ _DETERMINED_BY_PARAMETERS = frozenset(
     }
 )
 
-#: The type in which an array of a kind is written.
-_WIDEST: dict[str, type[np.generic]] = {
-    "b": np.bool_,
-    "i": np.int64,
-    "u": np.uint64,
-    "f": np.float64,
-    "c": np.complex128,
-}
-
 #: The name that Qiskit gives to a circuit without one, and to a gate made of it: a counter of the
 #: process, so the same program gives another one when it is run again.
 _COUNTED_NAME = re.compile(r"circuit-\d+(?:-\d+)?")
@@ -89,8 +72,11 @@ _INSTRUCTION_STATE = frozenset(
 )
 
 
-def operation_tree(operation: Operation, scope: CircuitScope) -> list[object]:
-    """Return an operation as a tree of plain values, arrays and circuits.
+def operation_tree(operation: Operation, scope: CircuitScope) -> dict[str, object]:
+    """Return an operation as a tree of plain values, arrays and what stands inside of it.
+
+    Its keys are the operation's attributes where there are such, so that paths name what a user
+    wrote.
 
     Args:
         operation: Any operation of a circuit.
@@ -103,28 +89,33 @@ def operation_tree(operation: Operation, scope: CircuitScope) -> list[object]:
     if isinstance(operation, Instruction):
         return _instruction_tree(operation, scope)
     if isinstance(operation, AnnotatedOperation):
-        modifiers = [_modifier_tree(modifier, scope) for modifier in operation.modifiers]
-        return ["annotated", operation_tree(operation.base_op, scope), modifiers]
+        modifiers = []
+        for index, modifier in enumerate(operation.modifiers):
+            with LocatedErrors(f"modifiers[{index}]"):
+                modifiers.append(_modifier_tree(modifier, scope))
+        base = scope.nested(operation.base_op)
+        return {"kind": "annotated", "base_op": base, "modifiers": modifiers}
     if isinstance(operation, Clifford):
-        return ["clifford", operation.num_qubits, np.asarray(operation.tableau, dtype=bool)]
+        return {"kind": "clifford", "tableau": np.asarray(operation.tableau, dtype=bool)}
     raise UnsupportedTypeError(f"an operation of type {_name(operation)} has no canonical form")
 
 
-def _instruction_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
+def _instruction_tree(operation: Instruction, scope: CircuitScope) -> dict[str, object]:
     kind = _type_of(operation)
+    head = {"label": _label(operation), **_shape(operation)}
     if kind is Delay:
-        duration = _located("duration", operation.duration, scope)
-        return ["delay", _label(operation), *_shape(operation), duration, operation.unit]
+        duration = located_tree("duration", operation.duration, scope)
+        return {"kind": "delay", **head, "duration": duration, "unit": operation.unit}
     if kind in (Measure, Reset, Barrier, Store):
-        params = _params(operation, scope)
-        return [kind.__name__.lower(), _label(operation), *_shape(operation), params]
+        return {"kind": kind.__name__.lower(), **head, "params": _params(operation, scope)}
     if isinstance(operation, ControlFlowOp):
-        return control_flow_tree(operation, scope)
+        return {**control_flow_tree(operation, scope), **head}
     if kind is library.PauliEvolutionGate:
         return pauli_evolution_tree(operation, scope.numbers)
     if _is_determined_by_parameters(kind):
-        return _library_tree(operation, kind, scope)
-    return _custom_tree(operation, scope)
+        head["class"] = kind.__name__
+        return {"kind": "library", **head, **_library_tree(operation, scope)}
+    return {**_custom_tree(operation, scope), **head}
 
 
 def _type_of(operation: Instruction) -> type[Instruction]:
@@ -145,176 +136,64 @@ def _label(operation: Instruction) -> str | None:
     return operation.label or None
 
 
-def _shape(operation: Instruction) -> tuple[int, int]:
-    return operation.num_qubits, operation.num_clbits
+def _shape(operation: Instruction) -> dict[str, object]:
+    return {"num_qubits": operation.num_qubits, "num_clbits": operation.num_clbits}
 
 
-def _control_state(operation: Instruction) -> list[int] | None:
+def _library_tree(operation: Instruction, scope: CircuitScope) -> dict[str, object]:
+    tree = {"name": operation.name, "params": _params(operation, scope)}
     if isinstance(operation, ControlledGate):
-        return [operation.num_ctrl_qubits, operation.ctrl_state]
-    return None
-
-
-def _library_tree(
-    operation: Instruction, kind: type[Instruction], scope: CircuitScope
-) -> list[object]:
-    return [
-        "library",
-        kind.__name__,
-        operation.name,
-        _label(operation),
-        *_shape(operation),
-        _control_state(operation),
-        _params(operation, scope),
-    ]
-
-
-def _custom_tree(operation: Instruction, scope: CircuitScope) -> list[object]:
-    definition = operation.definition
-    name = operation.name
-    if definition is not None:
-        name = _COUNTED_NAME.sub("circuit", name)
-    tree: list[object] = [
-        "custom",
-        "gate" if isinstance(operation, Gate) else "instruction",
-        name,
-        _label(operation),
-        *_shape(operation),
-        _control_state(operation),
-        _params(operation, scope),
-    ]
-    if isinstance(operation, ControlledGate):
-        tree.append(operation_tree(operation.base_gate, scope))
-    if definition is None:
-        tree.append(_hidden_state(operation, scope))
-    else:
-        tree.append(scope.nested(definition))
+        tree |= {"num_ctrl_qubits": operation.num_ctrl_qubits, "ctrl_state": operation.ctrl_state}
     return tree
 
 
-def _hidden_state(operation: Instruction, scope: CircuitScope) -> list[object] | None:
-    """Return what an opaque operation keeps beyond name and parameters, None if nothing.
+def _custom_tree(operation: Instruction, scope: CircuitScope) -> dict[str, object]:
+    definition = operation.definition
+    tree = _library_tree(operation, scope)
+    tree["kind"] = "gate" if isinstance(operation, Gate) else "instruction"
+    if isinstance(operation, ControlledGate):
+        tree["base_gate"] = scope.nested(operation.base_gate)
+    if definition is None:
+        return tree | _hidden_state(operation, scope)
+    tree["name"] = _COUNTED_NAME.sub("circuit", operation.name)
+    tree["definition"] = scope.nested(definition)
+    return tree
+
+
+def _hidden_state(operation: Instruction, scope: CircuitScope) -> dict[str, object]:
+    """Return what an opaque operation keeps beyond name and parameters.
 
     Without a definition its meaning lies in its class and its attributes.
     """
     kind = _type_of(operation)
     if kind in (Gate, Instruction, ControlledGate):
-        return None
-    extra = {
-        name: value for name, value in vars(operation).items() if name not in _INSTRUCTION_STATE
+        return {}
+    attributes = {
+        name: located_tree(name, value, scope)
+        for name, value in sorted(vars(operation).items())
+        if name not in _INSTRUCTION_STATE
     }
-    trees: dict[str, object] = {}
-    for name, value in sorted(extra.items()):
-        trees[name] = _located(name, value, scope)
-    return [kind.__module__, kind.__qualname__, trees]
+    return {"class": [kind.__module__, kind.__qualname__], "attributes": attributes}
 
 
 def _modifier_tree(
     modifier: InverseModifier | ControlModifier | PowerModifier, scope: CircuitScope
-) -> list[object]:
+) -> dict[str, object]:
     if isinstance(modifier, InverseModifier):
-        return ["inverse"]
+        return {"kind": "inverse"}
     if isinstance(modifier, ControlModifier):
-        return ["control", modifier.num_ctrl_qubits, modifier.ctrl_state]
+        state = {"num_ctrl_qubits": modifier.num_ctrl_qubits, "ctrl_state": modifier.ctrl_state}
+        return {"kind": "control", **state}
     if isinstance(modifier, PowerModifier):
-        return ["power", value_tree(modifier.power, scope)]
+        return {"kind": "power", "power": located_tree("power", modifier.power, scope)}
     raise UnsupportedTypeError(f"a modifier of type {type(modifier).__name__} has no form")
 
 
 def _params(operation: Instruction, scope: CircuitScope) -> list[object]:
     return [
-        _located(f"params[{index}]", value, scope) for index, value in enumerate(operation.params)
+        located_tree(f"params[{index}]", value, scope)
+        for index, value in enumerate(operation.params)
     ]
-
-
-def _located(path: str, value: object, scope: CircuitScope) -> object:
-    try:
-        return value_tree(value, scope)
-    except InputError as error:
-        error.path = join_path(path, error.path)
-        raise
-
-
-@singledispatch
-def value_tree(value: object, scope: CircuitScope) -> object:  # noqa: ARG001
-    """Return a parameter of an instruction as a plain value, an array, a tree or a circuit.
-
-    Args:
-        value: The parameter.
-        scope: The circuit in which the instruction stands.
-
-    Raises:
-        UnsupportedTypeError: If the parameter has no canonical form.
-    """
-    raise UnsupportedTypeError(f"a parameter of type {_name(value)} has no canonical form")
-
-
-@value_tree.register(type(None))
-@value_tree.register(bool)
-@value_tree.register(str)
-@value_tree.register(bytes)
-@value_tree.register(np.bool_)
-def _(value: object, scope: CircuitScope) -> object:  # noqa: ARG001
-    return value
-
-
-@value_tree.register(int)
-@value_tree.register(float)
-@value_tree.register(complex)
-def _(value: complex, scope: CircuitScope) -> object:  # noqa: ARG001
-    return constant_value(value)
-
-
-@value_tree.register(np.number)
-def _(value: np.number[Any], scope: CircuitScope) -> object:
-    return value_tree(value.item(), scope)
-
-
-@value_tree.register(np.ndarray)
-def _(value: npt.NDArray[np.generic], scope: CircuitScope) -> object:  # noqa: ARG001
-    # In the widest type of its kind, since its width is an accident of how it was made.
-    if value.dtype.kind not in _WIDEST:
-        raise UnsupportedTypeError(f"an array of dtype {value.dtype} has no canonical form")
-    return np.asarray(value, dtype=_WIDEST[value.dtype.kind])
-
-
-@value_tree.register(ParameterExpression)
-def _(value: ParameterExpression, scope: CircuitScope) -> object:
-    return ["expression", expression_form(value, scope.numbers)]
-
-
-@value_tree.register(expr.Expr)
-def _(value: expr.Expr, scope: CircuitScope) -> object:
-    return ["classical", expressions.expression_form(value, scope.circuit)]
-
-
-@value_tree.register(QuantumCircuit)
-def _(value: QuantumCircuit, scope: CircuitScope) -> object:
-    return scope.nested(value)
-
-
-@value_tree.register(list)
-@value_tree.register(tuple)
-def _(value: Sequence[object], scope: CircuitScope) -> object:
-    return [_located(child_path(index), item, scope) for index, item in enumerate(value)]
-
-
-@value_tree.register(dict)
-def _(value: dict[object, object], scope: CircuitScope) -> object:
-    return {key: _located(child_path(key), item, scope) for key, item in value.items()}
-
-
-@value_tree.register(SparsePauliOp)
-@value_tree.register(SparseObservable)
-def _(value: SparsePauliOp | SparseObservable, scope: CircuitScope) -> object:
-    return operator_tree(value, scope.numbers)
-
-
-@value_tree.register(Instruction)
-@value_tree.register(AnnotatedOperation)
-@value_tree.register(Clifford)
-def _(value: Operation, scope: CircuitScope) -> object:
-    return operation_tree(value, scope)
 
 
 def _name(value: object) -> str:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import qiskit
+
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qiskit.circuit import Parameter, ParameterExpression
+    from qiskit.circuit.parameterexpression import OPReplay
 
 __all__ = ["ExpressionForm", "ParameterNumbers", "constant_value", "expression_form"]
 
@@ -20,6 +25,10 @@ ExpressionForm = int | float | complex | list[object]
 
 #: A constant, or an operator or a ``p`` with what it is applied to.
 _Tree = int | float | complex | tuple[object, ...]
+
+#: Operations inside of one another that Qiskit's own writer takes on a stack of the usual 8 MiB; a
+#: few more end the process.
+DEEPEST = 12_750 if tuple(map(int, qiskit.__version__.split(".")[:2])) >= (2, 6) else 7_500
 
 _UNARY = {"SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "EXP", "LOG", "SIGN", "CONJ", "ABS"}
 _BINARY = {"ADD", "SUB", "MUL", "DIV", "POW"}
@@ -71,7 +80,8 @@ def expression_form(expression: ParameterExpression, numbers: ParameterNumbers) 
         parameter. A number that a float holds exactly is a float.
 
     Raises:
-        InputError: If the expression has an operator without a canonical form.
+        InputError: If the expression has an operator without a canonical form, or is deeper than
+            what Qiskit can write.
     """
     if not expression.parameters:
         return constant_value(expression.numeric())
@@ -80,6 +90,8 @@ def expression_form(expression: ParameterExpression, numbers: ParameterNumbers) 
     # Qiskit has no public way to walk an expression; the steps that it writes into QPY are the
     # one form that all supported versions share.
     steps = expression._qpy_replay  # noqa: SLF001
+    if len(steps) > DEEPEST:
+        _refuse_deep(steps)
     stack: list[_Tree] = []
 
     def operand(value: object) -> _Tree:
@@ -104,6 +116,21 @@ def expression_form(expression: ParameterExpression, numbers: ParameterNumbers) 
     if len(stack) != 1:
         raise InputError("a symbolic expression could not be taken apart")
     return _postfix(stack[0])
+
+
+def _refuse_deep(steps: Sequence[OPReplay]) -> None:
+    depths: list[int] = []
+    for step in steps:
+        is_binary = str(step.op).rpartition(".")[2] not in _UNARY
+        operands = (step.lhs, step.rhs) if is_binary else (step.lhs,)
+        inside = [depths.pop() for operand in operands if operand is None]
+        depths.append(1 + max(inside, default=0))
+    if depths[-1] > DEEPEST:
+        raise InputError(
+            f"a symbolic expression of {depths[-1]} operations inside of one another is deeper "
+            f"than the {DEEPEST} that Qiskit {qiskit.__version__} can write; assign its values, "
+            "or put a parameter in the place of a part of it"
+        )
 
 
 def constant_value(value: complex) -> int | float | complex:

@@ -181,18 +181,11 @@ def _require_broadcast(observables: tuple[int, ...], values: tuple[int, ...]) ->
         ) from None
 
 
-def _encode_sampler_pub(writer: CanonicalWriter, pub: SamplerPubForm) -> None:
-    # The circuit first: writing it numbers the parameters that the values refer to.
-    writer.write_field("circuit", pub.circuit)
-    writer.write_field("parameter_values", pub.parameter_values)
-    writer.write_field("shots", pub.shots)
-
-
-def _encode_estimator_pub(writer: CanonicalWriter, pub: EstimatorPubForm) -> None:
-    writer.write_field("circuit", pub.circuit)
-    writer.write_field("observables", pub.observables)
-    writer.write_field("parameter_values", pub.parameter_values)
-    writer.write_field("precision", pub.precision)
+def _encode_pub(
+    _: CanonicalWriter, pub: SamplerPubForm | EstimatorPubForm
+) -> list[tuple[str, object]]:
+    # The circuit comes first: writing it numbers the parameters that the values refer to.
+    return list(vars(pub).items())
 
 
 def _fields(pub: SamplerPubForm | EstimatorPubForm) -> object:
@@ -203,13 +196,13 @@ identity_registry.register(
     SamplerPubForm,
     tag="qiskit.sampler_pub",
     version=1,
-    encode=_encode_sampler_pub,
+    encode=_encode_pub,
     describe=_fields,
 )
 identity_registry.register(
     EstimatorPubForm,
     tag="qiskit.estimator_pub",
     version=1,
-    encode=_encode_estimator_pub,
+    encode=_encode_pub,
     describe=_fields,
 )

@@ -7,15 +7,16 @@ counts more jobs than its pages hold. The client's connection answers with what 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
 from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.job_age import moment_of
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
@@ -242,11 +243,7 @@ def status_of(raw: RawJob) -> JobStatus:
 
 def creation_time(raw: Mapping[str, object]) -> datetime | None:
     """Return when a job was created, or None where the service does not say so."""
-    try:
-        moment = datetime.fromisoformat(str(raw["created"]))
-    except (KeyError, ValueError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return moment_of(str(raw.get("created")))
 
 
 def _is_list_of_jobs(answer: object) -> TypeGuard[dict[str, Any]]:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 from qcsc_prefect.integrations.qiskit.jobs.listing import PAGE, is_job, list_jobs, listed_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
+    from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob
 
 __all__ = ["RecentJobs", "jobs_created_since"]
@@ -33,14 +34,14 @@ _UNSURE = timedelta(seconds=10)
 _RECENT = timedelta(minutes=10)
 #: Seconds for which a search waits for submissions that are under way, which then share it.
 _GATHERING = 0.15
-#: Jobs that are read for each submission that shares a search: half as many pages as submissions.
-_FOR_EACH = PAGE // 2
+#: Jobs that are read for each submission that shares a search: a page, as its own would be.
+_FOR_EACH = PAGE
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
 def jobs_created_since(
     client: RuntimeClient, moment: datetime | None, *, at_most: int
-) -> list[ListedJob] | None:
+) -> list[RawJob] | None:
     """List the jobs of an instance that were created since then; blocks.
 
     Args:
@@ -49,20 +50,19 @@ def jobs_created_since(
         at_most: How many jobs to read.
 
     Returns:
-        The jobs, newest first; None if there are more, or if the service does not tell their tags.
+        What the service says about the jobs, newest first; None if there are more, or if it does
+        not tell their tags.
 
     Raises:
         JobError: If the answer is no list of jobs.
     """
     found = list_jobs(client, created_after=moment, at_most=at_most)
-    if found is None or not all(is_job(raw) for raw in found):
-        return None
-    listed = [listed_job(raw) for raw in found]
-    return None if any(job.tags is None for job in listed) else listed
+    jobs = [raw for raw in found or () if is_job(raw) and isinstance(raw.get("tags"), list)]
+    return None if found is None or len(jobs) < len(found) else jobs
 
 
 class _ListSince(Protocol):
-    async def __call__(self, moment: datetime | None, *, at_most: int) -> list[ListedJob] | None:
+    async def __call__(self, moment: datetime | None, *, at_most: int) -> list[RawJob] | None:
         """List jobs as `jobs_created_since` does."""
 
 
@@ -72,7 +72,7 @@ class _Search:
 
     since: datetime
     sharing: int = 1
-    answer: Future[list[ListedJob] | None] = field(default_factory=Future)
+    answer: Future[list[RawJob] | None] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         # A future that runs cannot be cancelled: one impatient task must not fail the others.
@@ -91,7 +91,7 @@ class _SharedSearch:
         self._lock = threading.Lock()
         self._gathering: _Search | None = None
 
-    async def jobs_since(self, moment: datetime) -> list[ListedJob] | None:
+    async def jobs_since(self, moment: datetime) -> list[RawJob] | None:
         """List the jobs that were created since then, as `jobs_created_since` does."""
         with self._lock:
             search = self._gathering
@@ -104,7 +104,7 @@ class _SharedSearch:
             return await self._lead(mine)
         return await asyncio.wrap_future(search.answer)
 
-    async def _lead(self, search: _Search) -> list[ListedJob] | None:
+    async def _lead(self, search: _Search) -> list[RawJob] | None:
         try:
             await self._gather()
             found = await self._list_since(
@@ -175,9 +175,8 @@ class RecentJobs:
             return None
         return [
             job
-            for job in found
-            if tag in (job.tags or ())
-            and (created_after is None or job.created_at is None or job.created_at >= created_after)
+            for job in _listed_under(tag, found)
+            if created_after is None or job.created_at is None or job.created_at >= created_after
         ]
 
     async def beside(
@@ -201,6 +200,9 @@ class RecentJobs:
         if now - since > _RECENT or not (self._submissions or shared):
             return None
         found = await self._beside.jobs_since(since - _UNSURE)
-        if found is None or not any(job.job_id == job_id for job in found):
-            return None
-        return [job for job in found if tag in (job.tags or ())]
+        listed = _listed_under(tag, found or ())
+        return listed if any(job.job_id == job_id for job in listed) else None
+
+
+def _listed_under(tag: str, jobs: Iterable[RawJob]) -> list[ListedJob]:
+    return [listed_job(raw) for raw in jobs if tag in raw["tags"]]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
+    from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import (
         AwaitedJob,
         FetchedResult,
@@ -187,9 +188,7 @@ class RuntimeJobService:
         """List the jobs that carry the tag of a job which was submitted some seconds ago."""
         return await self._recent.beside(job_id, tag, since, now=await self.now(), shared=True)
 
-    async def _created_since(
-        self, moment: datetime | None, *, at_most: int
-    ) -> list[ListedJob] | None:
+    async def _created_since(self, moment: datetime | None, *, at_most: int) -> list[RawJob] | None:
         return await self._ask(
             lambda service: jobs_created_since(self._connection(service), moment, at_most=at_most),
             doing="Looking for jobs of several inputs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
 __all__ = [
+    "PROCESS_TAG",
     "AwaitedJob",
     "FetchedResult",
     "JobRequest",
@@ -34,6 +36,10 @@ __all__ = [
 
 
 T = TypeVar("T")
+
+#: Carried by every job that this process submits to a service, where it has a tag to spare: one
+#: search finds all of them.
+PROCESS_TAG = f"qcsc-process-{secrets.token_hex(8)}"
 
 
 class JobState(Enum):

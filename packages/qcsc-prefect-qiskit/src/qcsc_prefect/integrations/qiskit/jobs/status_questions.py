@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from qcsc_prefect.core.errors import JobError
-from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
+from qcsc_prefect.integrations.qiskit.error_translation import redacted, translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_page, read_job, status_of
@@ -64,7 +64,7 @@ class StatusQuestions:
         answer = (await self._ask_for_each({job_id: _read_status}))[job_id]
         if isinstance(answer, JobError):
             raise answer
-        return answer
+        return self._without_secrets(answer)
 
     async def statuses(
         self, jobs: Sequence[AwaitedJob], *, places: bool
@@ -93,7 +93,19 @@ class StatusQuestions:
         else:
             told |= dict.fromkeys(others, failure)
         told |= await self._ask_for_each(_what_is_lacking(told, by_id, places=places))
-        return told
+        return {
+            job_id: status if isinstance(status, JobError) else self._without_secrets(status)
+            for job_id, status in told.items()
+        }
+
+    def _without_secrets(self, status: JobStatus) -> JobStatus:
+        """Black out credentials in the words of the service, which go into errors and the log."""
+        secrets = secrets_of(self._config)
+        return replace(
+            status,
+            message=redacted(status.message or "", secrets),
+            raw_state=redacted(status.raw_state, map(str.upper, secrets)),
+        )
 
     async def _search(
         self, jobs: Mapping[str, AwaitedJob], found: dict[str, RawJob]

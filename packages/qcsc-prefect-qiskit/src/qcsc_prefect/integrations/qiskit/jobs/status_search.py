@@ -10,7 +10,6 @@ there may be many more.
 from __future__ import annotations
 
 import re
-import secrets
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -23,15 +22,13 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob
 
-__all__ = ["PROCESS_TAG", "ListPage", "search_for"]
+__all__ = ["ListPage", "search_for"]
 
-#: Carried by every job that this process submits, where it has a tag to spare.
-PROCESS_TAG = f"qcsc-process-{secrets.token_hex(8)}"
 _PROCESS_TAG = re.compile(r"qcsc-process-[0-9a-f]{16}")
 
 #: By so much a reference may be wrong about when its job was created, by the service's clock.
 _UNSURE = timedelta(minutes=5)
-#: Fewer jobs of one tag than this are sought with those of other processes.
+#: So many jobs that share no tag are sought together; fewer are asked for one by one.
 _WORTH_A_SEARCH = 4
 #: Among so few jobs one search most often finds all, whether they have ended or not.
 _FEW = 20
@@ -118,11 +115,12 @@ def _groups(sought: Sequence[_Sought]) -> Iterable[tuple[str | None, list[_Sough
         by_tag[one.tag].append(one)
     others = by_tag.pop(None, [])
     for tag, group in by_tag.items():
-        if len(group) < _WORTH_A_SEARCH:
+        if len(group) == 1:
             others += group
         else:
             yield tag, group
-    yield None, others
+    if len(others) >= _WORTH_A_SEARCH:
+        yield None, others
 
 
 def _sought(job: AwaitedJob) -> _Sought | None:

@@ -58,6 +58,9 @@ MAX_JOBS = 1000
 MAX_BYTES = 2 * 1024**3
 #: Whoever stores a job has done so after this time, or has died.
 _STORED_WITHIN = timedelta(hours=1)
+#: Characters of the reason of a failure that are kept, and bytes that an outcome has at the most,
+#: whatever limit is set for other files.
+_LONGEST_MESSAGE, _MOST_OUTCOME_BYTES = 50_000, 1 << 20
 #: A job that nobody has asked for in this time will not be asked for any more.
 _ABANDONED_AFTER = timedelta(days=30)
 
@@ -207,6 +210,13 @@ class LocalJobStore:
             DamagedRecordError: If what is stored of it is not what was.
             RecordError: If it cannot be read.
         """
+        path = self._folder(job_id) / "outcome.json"
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0  # reading it tells why
+        if size > _MOST_OUTCOME_BYTES:
+            raise DamagedRecordError(f"{path} is damaged: no outcome has {size} bytes.")
         return self._sealed(job_id, "outcome.json", LocalOutcome)
 
     def result(self, job: LocalJob, outcome: LocalOutcome) -> bytes:
@@ -283,6 +293,8 @@ class LocalJobStore:
         if result is not None:
             write_file_atomically(folder / result_file(job), result)
             outcome = msgspec.structs.replace(outcome, result_sha256=_sha256(result))
+        if outcome.message is not None:
+            outcome = msgspec.structs.replace(outcome, message=outcome.message[:_LONGEST_MESSAGE])
         return create_file_once(
             folder / "outcome.json", _sealed_bytes(job.job_id, "outcome.json", outcome)
         )

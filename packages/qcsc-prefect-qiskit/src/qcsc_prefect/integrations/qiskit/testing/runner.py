@@ -60,6 +60,6 @@ class Simulation:
         if optionals.HAS_AER and not self.noise:
             from qiskit_aer import AerSimulator
 
-            # Threads that wait for small circuits take ten times the processor of the circuits.
+            # Its threads spin while they wait: for a small circuit, ten times as long as it takes.
             return AerSimulator(max_parallel_threads=1)
         return backend.device

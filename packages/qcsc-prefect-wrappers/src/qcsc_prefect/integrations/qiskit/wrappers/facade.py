@@ -118,7 +118,11 @@ class PrimitiveFacade:
             "runtime_config": self.runtime_config,
         }
 
-        async def submit(pubs: Sequence[object], namespace: str | None) -> Mapping[str, Any]:
+        async def submit(
+            pubs: Sequence[object],
+            namespace: str | None,
+            counted: Mapping[str, int | float | None],
+        ) -> Mapping[str, Any]:
             return await submit_task(
                 pubs,
                 **runtime,
@@ -158,5 +162,5 @@ class PrimitiveFacade:
             )
             return PubByPubJob(locations=locations, pubs=coerced, **handle)
         collected = collect_pubs(pubs)
-        reference = await submit(collected, cache.cache_namespace)
+        reference = await submit(collected, cache.cache_namespace, counted)
         return QCSCPrimitiveJob(job_reference=reference, pubs=collected, **handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -22,7 +22,12 @@ from qcsc_prefect.integrations.qiskit.pub_locations import (
     pub_keys,
     refuse_options_that_tie_pubs,
 )
-from qcsc_prefect.integrations.qiskit.pubs import a_job, coerce_pubs
+from qcsc_prefect.integrations.qiskit.pubs import (
+    a_job,
+    check_precision,
+    check_shots,
+    coerce_pubs,
+)
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submitting import (
@@ -42,6 +47,9 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
     from qcsc_prefect.integrations.qiskit.submitting import PreparedSubmission
     from qcsc_prefect.integrations.qiskit.wrappers.facade import CacheFlags
+
+#: ``shots`` or ``precision`` of a call.
+Counted: TypeAlias = "Mapping[str, int | float | None]"
 
 __all__ = ["PubByPubJob", "locate_pubs", "refuse_flags_with_pub_granularity"]
 
@@ -74,10 +82,10 @@ async def locate_pubs(
     *,
     runtime: Mapping[str, Any],
     backend_name: str | None,
-    counted: Mapping[str, int | float | None],
+    counted: Counted,
     options: dict[str, Any] | None,
     cache: CacheFlags,
-    submit: Callable[[Sequence[Pub], str | None], Awaitable[Mapping[str, Any]]],
+    submit: Callable[[Sequence[Pub], str | None, Counted], Awaitable[Mapping[str, Any]]],
 ) -> tuple[list[Pub], list[PubLocation]]:
     """Say which job ran each PUB, submitting those that none has run.
 
@@ -89,10 +97,12 @@ async def locate_pubs(
         counted: ``shots`` or ``precision`` of the call.
         options: Options of the call.
         cache: How PUBs are looked up.
-        submit: Submits a list of PUBs as one job under a namespace, and returns its reference.
+        submit: Submits a list of PUBs as one job under a namespace, with the shots or the precision
+            that all of them ask for, and returns its reference.
 
     Returns:
-        The native PUBs and their locations, in the order of the call.
+        The native PUBs, each with its own shots or precision, and their locations, in the order of
+        the call.
     """
     config = await resolve_config(**runtime)
     backend_name = backend_name_of(config, backend_name)
@@ -101,7 +111,12 @@ async def locate_pubs(
             f"Tried to submit {a_job(primitive)}, but the QiskitRuntimeConfig names no backend. "
             "Set its backend_name."
         )
-    coerced = await run_blocking(coerce_pubs, pubs, primitive)
+    # What is run for one call is found by another, whose count for PUBs without one may differ.
+    count_name = "shots" if primitive == "sampler" else "precision"
+    count = (check_shots if primitive == "sampler" else check_precision)(counted[count_name])
+    coerced = [
+        type(pub).coerce(pub, count) for pub in await run_blocking(coerce_pubs, pubs, primitive)
+    ]
     keys = await run_blocking(
         pub_keys,
         primitive,
@@ -109,15 +124,15 @@ async def locate_pubs(
         config=config,
         runtime_block_name=runtime["runtime_block_name"],
         backend_name=backend_name,
-        shots=cast("int | None", counted.get("shots")),
-        precision=counted.get("precision"),
         options=options,
         cache_scope=cache.cache_scope,
         cache_namespace=cache.cache_namespace,
     )
     logger = run_logger()
 
-    async def prepare(pubs: Sequence[Pub], namespace: str | None) -> PreparedSubmission:
+    async def prepare(
+        pubs: Sequence[Pub], namespace: str | None, counted: Counted
+    ) -> PreparedSubmission:
         arguments = JobArguments(
             primitive=primitive,
             pubs=pubs,
@@ -136,8 +151,8 @@ async def locate_pubs(
         )
 
     async def find_job(submission: PubSubmission, place: int) -> JobReference | None:
-        # The options and the backend of one of its PUBs are those of all.
-        prepared = await prepare([coerced[place]], cache.cache_namespace)
+        # The options and the backend of one of its PUBs are those of all; its count need not be.
+        prepared = await prepare([coerced[place]], cache.cache_namespace, {})
         return await find_submitted_job(
             replace(
                 prepared,
@@ -170,10 +185,12 @@ async def locate_pubs(
         if missing:
             new = [coerced[place] for place in missing]
             namespace = copies_namespace(cache.cache_namespace, [keys[place] for place in missing])
-            prepared = await prepare(new, namespace)
+            counts = {getattr(pub, count_name) for pub in new}
+            common: Counted = {count_name: counts.pop() if len(counts) == 1 else None}
+            prepared = await prepare(new, namespace, common)
             names = [str(keys[place]) for place in missing]
             await locations.expect(names, prepared.identity, prepared.request.tags)
-            reference = parse_job_reference(await submit(new, namespace))
+            reference = parse_job_reference(await submit(new, namespace, common))
             for index, place in enumerate(missing):
                 found[place] = PubLocation(reference, index, is_own=True)
     return coerced, [location for location in found if location is not None]
