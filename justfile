@@ -44,7 +44,7 @@ docs-test word="test":
 
 # Run the long forms of the tests: every fault, kills at fifty moments, a hundred races, damaged bytes by the thousand
 long:
-    QCSC_PREFECT_ALL_FAULTS=1 uv run pytest -n 12 --maxprocesses 12 --dist worksteal \
+    QCSC_PREFECT_ALL_FAULTS=1 uv run pytest -n 6 --maxprocesses 6 --dist worksteal \
         integration-tests/kills/test_faults.py integration-tests/kills/test_outages.py \
         integration-tests/kills/test_sent_once.py
     QCSC_PREFECT_KILLS=50 uv run pytest -rP --show-capture=stdout integration-tests/kills/test_kills.py

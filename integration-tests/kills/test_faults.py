@@ -1,7 +1,7 @@
 """Every fault on every endpoint, direct and behind a proxy: what is decided, said and stored.
 
 A short selection runs by default; ``QCSC_PREFECT_ALL_FAULTS=1`` runs every case, which takes twenty
-minutes with ``-n 12``, since many of them wait. Each case runs a flow while a fault strikes, and
+minutes with ``-n 6``, since many of them wait. Each case runs a flow while a fault strikes, and
 once more, in the same process, when it is over: there is one job, its result is right, what went
 wrong was said in words that a user can act on, and no credential stands in a file or a log.
 
