@@ -310,10 +310,11 @@ def _advise(error: BaseException, rules: RetryRules) -> RetryAdvice:
         try:
             member = asking[-1].send(advice)
         except StopIteration as end:
-            advice = end.value
+            answer: RetryAdvice = end.value
             asking.pop()
             if not asking:
-                return end.value
+                return answer
+            advice = answer
         else:
             asking.append(_advice_on(member, rules, of_groups))
             advice = None

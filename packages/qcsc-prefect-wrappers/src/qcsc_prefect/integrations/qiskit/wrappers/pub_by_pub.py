@@ -115,8 +115,7 @@ async def locate_pubs(
     count_name = "shots" if primitive == "sampler" else "precision"
     count = (check_shots if primitive == "sampler" else check_precision)(counted[count_name])
     coerced = [
-        type(pub).coerce(pub, count)  # type: ignore[arg-type]
-        for pub in await run_blocking(coerce_pubs, pubs, primitive)
+        type(pub).coerce(pub, count) for pub in await run_blocking(coerce_pubs, pubs, primitive)
     ]
     keys = await run_blocking(
         pub_keys,
