@@ -272,7 +272,7 @@ async def test_a_token_in_the_words_of_the_service_is_nowhere(
             account_name=ACCOUNT_NAME, filename=str(file), backend_name="fake_manila"
         )
     emulated.faults.end_jobs(state, reason=f"refused: {emulated.token}", code=1008)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.INFO):
         reference = await submit(config)
         with pytest.raises(JobFailedError, match=r"refused: \*{8}") as ended:
             await fetch(config, reference)
