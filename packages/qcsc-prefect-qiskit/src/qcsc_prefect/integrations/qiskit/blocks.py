@@ -5,13 +5,19 @@ from __future__ import annotations
 import hmac
 import json
 import warnings
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
+from qcsc_prefect.integrations.qiskit.config_fields import (
+    is_length_of_time,
+    refuse_bad_fields,
+    without_unknown_fields,
+)
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
@@ -21,7 +27,7 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
@@ -60,6 +66,9 @@ class QiskitRuntimeConfig(Block):
         >>> config.get_backend().num_qubits
         5
     """
+
+    # What was handed in for a field may be a token.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "Qiskit Runtime Config"
     _block_type_slug = "qiskit-runtime-config"
@@ -103,6 +112,29 @@ class QiskitRuntimeConfig(Block):
         description="Longest time that a batch or session stays open, in seconds or as '2h 30m'.",
     )
 
+    def __init__(self, **fields: Any) -> None:
+        refuse_bad_fields(fields, type(self).model_fields)
+        super().__init__(**fields)
+
+    @classmethod
+    def model_validate(
+        cls,
+        obj: object,
+        *,
+        strict: bool | None = None,
+        from_attributes: bool | None = None,
+        context: dict[str, Any] | None = None,
+    ) -> Self:
+        """Make a configuration of stored fields, as Prefect does of a saved block.
+
+        Fields that this version does not have are passed over with a warning.
+        """
+        if isinstance(obj, Mapping):
+            obj = without_unknown_fields(obj, cls.model_fields)
+        return super().model_validate(
+            obj, strict=strict, from_attributes=from_attributes, context=context
+        )
+
     @field_validator(
         "backend_name", "instance", "url", "account_name", "filename", "region", mode="before"
     )
@@ -120,6 +152,16 @@ class QiskitRuntimeConfig(Block):
     @classmethod
     def _plans(cls, value: list[str] | None) -> list[str] | None:
         return None if value is None else [_stripped(plan) for plan in value]
+
+    @field_validator("max_time")
+    @classmethod
+    def _length_of_time(cls, value: int | str | None) -> int | str | None:
+        if value is None or is_length_of_time(value):
+            return value
+        raise ValueError(
+            f"{value!r} is no length of time; write seconds, such as 7200, or a text such as "
+            "'2h 30m'"
+        )
 
     @field_validator("channel", mode="before")
     @classmethod
