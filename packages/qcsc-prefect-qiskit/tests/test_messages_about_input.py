@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
@@ -13,9 +18,19 @@ from qcsc_prefect.core.errors import (
     InputError,
     JobFailedError,
     JobNotFoundError,
+    JobReferenceError,
 )
 from qcsc_prefect.core.reference import JobReference
-from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit import (
+    QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
+    fetch_qiskit_job_result_task,
+    run_estimator_task,
+    run_sampler_task,
+    submit_estimator_job_task,
+    submit_sampler_job_task,
+)
+from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
@@ -29,6 +44,9 @@ from qcsc_prefect.integrations.qiskit.pubs import (
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.submitting import JobArguments, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+#: A call that got as far as this configuration would fail over its backend.
+ON_NO_MACHINE = QiskitRuntimeConfig(channel="local", backend_name="no-such-backend")
 
 needs_client_side = pytest.mark.skipif(
     not has_client_side_primitives(), reason="the installed client has classic primitives only"
@@ -184,3 +202,114 @@ async def test_the_service_is_quoted_once_and_with_its_code():
         )
         with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):
             await fetch((await submit_job(call, None)).reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("max_wait", "60", "a number above 0"),
+        ("max_wait", timedelta(minutes=5), "Write 300."),
+        ("max_wait", -1, "a number above 0"),
+        ("max_wait", 0, "a number above 0"),
+        ("max_wait", math.nan, "a number above 0"),
+        ("max_wait", math.inf, "None for no limit"),
+        ("max_wait", True, "a number above 0"),
+        ("artifact_key", True, "a string or None"),
+        ("artifact_key", Path("x"), "a string or None"),
+        ("artifact_key", 5, "a string or None"),
+        ("input_digest", 7, "a string that is not empty"),
+        ("input_digest", "", "a string that is not empty"),
+        ("cancel_job_on_cancellation", "no", "True or False"),
+        ("visibility_delay", "2", "from 0 to 86,400"),
+        ("visibility_delay", None, "from 0 to 86,400"),
+        ("visibility_delay", math.inf, "from 0 to 86,400"),
+        ("visibility_delay", 1e12, "from 0 to 86,400"),
+        ("visibility_delay", -1, "from 0 to 86,400"),
+        ("cache_expiration", 60, "a timedelta above 0"),
+        ("cache_expiration", timedelta(seconds=-1), "a timedelta above 0"),
+        ("cache_namespace", 5, "a string or None"),
+        ("cache_scope", "globall", "'flow' or 'global', got 'globall'. Did you mean 'global'?"),
+        ("backend_name", 5, "a string or None"),
+        ("trust_input_digest", 1, "True or False"),
+        ("cache_submit", "yes", "True or False"),
+        ("cache_result", "yes", "True or False"),
+        ("job_id", 7, "a string"),
+    ],
+)
+async def test_no_argument_of_a_call_is_found_wrong_after_its_job_is_paid_for(
+    name: str, value: object, advice: str
+):
+    calls = [
+        (task.fn, pubs)
+        for task, pubs in (
+            (run_sampler_task, [QuantumCircuit(1)]),
+            (run_estimator_task, [(QuantumCircuit(1), "Z")]),
+            (submit_sampler_job_task, [QuantumCircuit(1)]),
+            (submit_estimator_job_task, [(QuantumCircuit(1), "Z")]),
+            (fetch_qiskit_job_result_task, None),
+        )
+        if name in inspect.signature(task.fn).parameters
+    ]
+    assert calls
+    for call, pubs in calls:
+        known = {} if pubs is not None or name == "job_id" else {"job_id": "no-such-job"}
+        with pytest.raises(InputError) as caught:
+            await call(pubs=pubs, runtime_config=ON_NO_MACHINE, **known, **{name: value})
+        assert (caught.value.path, advice in str(caught.value)) == (name, True), caught.value
+
+
+def test_every_argument_of_a_task_is_checked_or_left_to_somebody_who_does():
+    left = {"pubs", "shots", "precision", "options", "runtime_block_name", "runtime_config"}
+    tasks = (run_sampler_task, submit_estimator_job_task, fetch_qiskit_job_result_task)
+    for task in tasks:
+        for name in set(inspect.signature(task.fn).parameters) - left - {"job_reference"}:
+            with pytest.raises(InputError, match=rf"^{name} refused"):
+                refuse_bad_arguments(**{name: object()})
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({"channel": "local", "token": "key-0123"}, r"Write QiskitRuntimeConfig\(\*\*fields\)"),
+        ("kawasaki", "is runtime_block_name"),
+        (7, "got int"),
+    ],
+)
+async def test_a_configuration_that_is_none_is_refused(given: object, advice: str):
+    with pytest.raises(ConfigurationError, match=advice) as caught:
+        await run_sampler_task.fn([QuantumCircuit(1)], runtime_config=given)
+    assert "key-0123" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="runtime_block_name refused"):
+        await run_sampler_task.fn([QuantumCircuit(1)], given if given == 7 else 8)
+
+
+def test_a_backend_in_the_place_of_a_configuration_is_named(backend: BackendV2):
+    with pytest.raises(ConfigurationError, match="backend_name='fake_manila'"):
+        require_one_config(None, backend)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("job_id", "b"),
+        ("primitive", "estimator"),
+        ("backend_name", "ibm_y"),
+        ("shots", 7),
+        ("input_digest", "other"),
+    ],
+)
+def test_a_call_that_contradicts_its_reference_is_refused(name: str, value: str):
+    known = {"primitive": "sampler", "backend_name": "ibm_x", "shots": 9, "input_digest": "d"}
+    reference = JobReference(job_id="a", **known)
+    with pytest.raises(ConfigurationError, match=rf"^{name} refused.*{value}.*of job a, says"):
+        job_to_fetch(reference.to_dict(), **{name: value})
+    same = reference.to_dict()[name]
+    assert job_to_fetch(reference.to_dict(), **{name: same}) == reference
+    assert job_to_fetch({"job_id": "a"}, **{name: "a" if name == "job_id" else value})
+
+
+def test_an_id_in_the_place_of_a_reference_is_told_where_it_belongs():
+    with pytest.raises(JobReferenceError, match="over as job_id"):
+        job_to_fetch("a")
+    with pytest.raises(JobReferenceError, match="the job_reference of a handle"):
+        job_to_fetch(object())

@@ -199,8 +199,8 @@ Expected `str`, got `int`.
         parsed = JobReference(**{"schema_version": 0, **known})
     else:
         raise JobReferenceError(
-            f"Job reference refused: expected a mapping, got {type(reference).__name__}. "
-            "Hand over what a submit task returned."
+            f"Job reference refused: expected a mapping, got {type(reference).__name__}. Hand over "
+            "what a submit task returned, or the job_reference of a handle."
         )
     if require_job_id and not parsed.job_id:
         raise JobReferenceError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import ValidationError
 
 from qcsc_prefect.core.errors import ConfigurationError
@@ -43,7 +45,8 @@ def require_one_config(
         runtime_config: Inline configuration.
 
     Raises:
-        ConfigurationError: If both or neither is given; it is a ``ValueError`` too.
+        ConfigurationError: If both or neither is given, or one that is none; it is a
+            ``ValueError`` too.
     """
     if (runtime_block_name is None) == (runtime_config is None):
         given = "neither was" if runtime_config is None else "both were"
@@ -51,6 +54,29 @@ def require_one_config(
             f"Exactly one of runtime_block_name and runtime_config is needed; {given} given. "
             "Pass the name of a saved QiskitRuntimeConfig block, or a QiskitRuntimeConfig."
         )
+    if not isinstance(runtime_block_name, str | None):
+        raise ConfigurationError(
+            "runtime_block_name refused: expected the name of a saved QiskitRuntimeConfig block, "
+            f"got {type(runtime_block_name).__name__}."
+        )
+    if not isinstance(runtime_config, QiskitRuntimeConfig | None):
+        # Not what it is: a mapping may hold a token.
+        raise ConfigurationError(
+            "runtime_config refused: expected a QiskitRuntimeConfig, got "
+            f"{type(runtime_config).__name__}. {_config_to_write(runtime_config)}"
+        )
+
+
+def _config_to_write(given: object) -> str:
+    from qiskit.providers import BackendV2
+
+    if isinstance(given, Mapping):
+        return "Write QiskitRuntimeConfig(**fields)."
+    if isinstance(given, BackendV2):
+        return f"Name the backend in one: QiskitRuntimeConfig(..., backend_name={given.name!r})."
+    if isinstance(given, str):
+        return "The name of a saved block is runtime_block_name."
+    return "Write QiskitRuntimeConfig(backend_name=...)."
 
 
 async def resolve_config(
@@ -77,7 +103,8 @@ async def resolve_config(
     except ValueError as error:
         raise ConfigurationError(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
-            "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
+            "server in use. Save one: QiskitRuntimeConfig(...).save(name); in a notebook and in "
+            "async code: await QiskitRuntimeConfig(...).asave(name)."
         ) from error
     except RuntimeError as error:
         if not isinstance(error.__cause__, ValidationError):
@@ -89,5 +116,6 @@ async def resolve_config(
         )
     raise ConfigurationError(
         f"The QiskitRuntimeConfig block {runtime_block_name!r} cannot be used: {reasons}. Mend it "
-        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True)."
+        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True), "
+        "and in a notebook and in async code: await ...asave(name, overwrite=True)."
     )

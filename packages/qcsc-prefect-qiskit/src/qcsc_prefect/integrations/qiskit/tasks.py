@@ -21,6 +21,7 @@ from typing import Any, cast
 from prefect.cache_policies import NO_CACHE
 
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
 from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
@@ -44,6 +45,7 @@ __all__ = [
 
 
 @pub_task(name="run-sampler", cache_policy=NO_CACHE)
+@checks_arguments
 async def run_sampler_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -81,7 +83,7 @@ async def run_sampler_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB or an option is refused; nothing was sent.
+        InputError: If a PUB, an option or an argument is refused; nothing was sent.
         JobError: If the job could not be submitted, failed, or its result could not be read.
 
     Example:
@@ -116,6 +118,7 @@ async def run_sampler_task(
 
 
 @pub_task(name="run-estimator", cache_policy=NO_CACHE)
+@checks_arguments
 async def run_estimator_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -153,7 +156,7 @@ async def run_estimator_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB or an option is refused; nothing was sent.
+        InputError: If a PUB, an option or an argument is refused; nothing was sent.
         JobError: If the job could not be submitted, failed, or its result could not be read.
 
     Example:
@@ -188,6 +191,7 @@ async def run_estimator_task(
 
 
 @pub_task(name="submit-sampler-job", cache_policy=NO_CACHE)
+@checks_arguments
 async def submit_sampler_job_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -238,7 +242,7 @@ async def submit_sampler_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -266,6 +270,7 @@ async def submit_sampler_job_task(
 
 
 @pub_task(name="submit-estimator-job", cache_policy=NO_CACHE)
+@checks_arguments
 async def submit_estimator_job_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -316,7 +321,7 @@ async def submit_estimator_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -344,6 +349,7 @@ async def submit_estimator_job_task(
 
 
 @pub_task(name="fetch-qiskit-job-result", cache_policy=NO_CACHE)
+@checks_arguments
 async def fetch_qiskit_job_result_task(
     runtime_block_name: str | None = None,
     job_id: str | None = None,
@@ -373,7 +379,7 @@ async def fetch_qiskit_job_result_task(
         job_reference: Reference returned by `submit_sampler_job_task` or
             `submit_estimator_job_task`.
         pubs: Original native Qiskit pubs, for the metadata.
-        primitive: Primitive, when it is not in ``job_reference``.
+        primitive: Primitive, when it is not in ``job_reference``; what is in both must agree.
         backend_name: Backend name, when it is not in ``job_reference``.
         shots: Shots, when they are not in ``job_reference``.
         precision: Target standard error, when it is not in ``job_reference``.
@@ -396,7 +402,8 @@ async def fetch_qiskit_job_result_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given, or no job; it is a ``ValueError`` too.
-        JobReferenceError: If the reference is wrong; the message names the field.
+        InputError: If an argument is refused; a `JobReferenceError` names the field of the
+            reference.
         JobNotFoundError: If the service does not know the job.
         JobFailedError: If the job ended without a result.
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on, or its result can be fetched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.tasks import run_sampler_task, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.wrappers.facade import (
@@ -68,6 +69,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             backend_name=backend_name,
         )
 
+    @checks_arguments
     async def run(
         self,
         pubs: Iterable[Any],
@@ -117,7 +119,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             A `QCSCPrimitiveJob` whose ``result`` fetches the native Qiskit primitive result.
 
         Raises:
-            InputError: If a PUB, an option or a tag is refused; nothing was sent.
+            InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
             SubmissionError: If the service refused the job, or its answer was lost.
         """
         return await self._submit(
@@ -141,6 +143,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             ),
         )
 
+    @checks_arguments
     async def run_and_fetch(
         self,
         pubs: Iterable[Any],
