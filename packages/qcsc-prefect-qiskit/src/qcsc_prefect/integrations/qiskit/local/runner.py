@@ -85,7 +85,7 @@ class LocalRunner:
     """Runs the jobs of one store.
 
     A process that ends waits for the jobs it is running, as it does with the client's own local
-    mode.
+    mode. Where that wait is cut short, the jobs are left as those of a killed process are.
     """
 
     def __init__(self, store: LocalJobStore) -> None:
@@ -94,6 +94,9 @@ class LocalRunner:
         self._taken: set[str] = set()
         self._running: set[str] = set()
         self._guard = threading.Lock()
+        # Python runs these last in, first out. Its own for executors, of an earlier import, lets
+        # none of them take up work any more, and a simulator has one inside.
+        threading._register_atexit(self._threads.shutdown)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def start(self, job_id: str) -> bool:
         """See to it that somebody runs the job; returns at once.
@@ -107,7 +110,12 @@ class LocalRunner:
             if job_id in self._taken:
                 return False
             self._taken.add(job_id)
-        self._threads.submit(self._run, job_id)
+        try:
+            self._threads.submit(self._run, job_id)
+        except RuntimeError:  # the process ends; whoever asks for the job next runs it
+            with self._guard:
+                self._taken.discard(job_id)
+            return False
         return True
 
     def is_running(self, job_id: str) -> bool:
