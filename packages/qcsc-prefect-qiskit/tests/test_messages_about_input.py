@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, ParameterVector
 from qiskit.providers import BackendV2
 from qiskit.quantum_info import SparsePauliOp
 
@@ -84,6 +85,12 @@ def backend() -> BackendV2:
             "'XX', 'XpXm' or 'XY4'. It is 'XY5'",
         ),
         ("estimator", {"optimization_level": 1}, "options.optimization_level", "It has: default_"),
+        (
+            "sampler",
+            {"twirling": {"enable": True}},
+            "options.twirling.enable",
+            "mean 'enable_gates'?",
+        ),
     ],
 )
 def test_a_refused_option_is_named_with_what_was_meant(
@@ -125,7 +132,13 @@ def plain(*, parameter: bool = False) -> QuantumCircuit:
         ((plain(), "AB"), "pubs[0].observables", "'AB' is no observable"),
         (plain(), "pubs[0]", "needs observables"),
         ((plain(), "ZZ", [1.0]), "pubs[0].parameter_values", "the circuit has 0 parameters"),
-        ((plain(parameter=True), "ZZ", ["x"]), "pubs[0].parameter_values", "parameters (a)"),
+        ((plain(parameter=True), "ZZ", ["x"]), "pubs[0].parameter_values", "1 parameter (a)"),
+        ((plain(parameter=True), "ZZ"), "pubs[0].parameter_values", "there are no values"),
+        (
+            (plain(parameter=True), "ZZ", {"b": 1.0}),
+            "pubs[0].parameter_values",
+            "1 parameter (a), and there are values of b.",
+        ),
         (([plain()], "ZZ"), "pubs[0].circuit", "one circuit"),
         (3, "pubs[0]", "got 3"),
     ],
@@ -313,3 +326,57 @@ def test_an_id_in_the_place_of_a_reference_is_told_where_it_belongs():
         job_to_fetch("a")
     with pytest.raises(JobReferenceError, match="the job_reference of a handle"):
         job_to_fetch(object())
+
+
+@pytest.mark.parametrize("values", [(), ({"b": [1.0]},), ({"b": 1.0},)])
+def test_a_sampler_pub_without_its_values_is_told_which_are_missing(values: tuple[object, ...]):
+    circuit = plain(parameter=True)
+    circuit.measure_all()
+    for pub in [(circuit, *values)] + ([] if values else [circuit]):
+        with pytest.raises(InputError, match=r"1 parameter \(a\), and there are") as refused:
+            coerce_pubs([pub], "sampler")
+        assert refused.value.path == "pubs[0].parameter_values"
+        assert "observable" not in str(refused.value)
+
+
+def test_values_of_vectors_and_in_groups_are_taken():
+    angles = ParameterVector("t", 2)
+    circuit = QuantumCircuit(1, 1)
+    circuit.rx(angles[0], 0)
+    circuit.rz(angles[1] + Parameter("a"), 0)
+    for values in (
+        [0.1, 0.2, 0.3],
+        {angles: [0.2, 0.3], "a": 0.1},
+        {("t[0]", "t[1]", "a"): 3 * [1]},
+    ):
+        coerce_pubs([(circuit, values)], "sampler")
+
+
+def test_a_value_is_not_said_twice(backend: BackendV2):
+    with pytest.raises(InputError, match=r"but is ==7\.$"):
+        create_primitive("estimator", backend, {"resilience_level": 7}, "classic")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_the_service_path_says_which_circuit_is_no_isa_circuit():
+    circuit = QuantumCircuit(5, 1)
+    circuit.x(0)
+    other = circuit.copy()
+    other.h(0)
+    for one in (circuit, other):
+        one.measure(0, 0)
+    with EmulatedService(backends=["fake_manila"]) as service, service.client_environment():
+        config = QiskitRuntimeConfig(**service.runtime_config_fields())
+        with pytest.raises(InputError) as refused:
+            await run_sampler_task.fn([circuit, other], runtime_config=config)
+        assert not service.jobs
+    assert refused.value.path == "pubs[1].circuit"
+
+
+def test_a_refused_service_says_where_it_was_looked_for_and_no_password():
+    config = QiskitRuntimeConfig(url="https://ann:pass-word@localhost:9/x", token="key-0123")
+    with pytest.raises(QiskitRuntimeConfigError, match=r"\(at localhost:9\)") as caught:
+        config.get_service()
+    assert "pass-word" not in str(caught.value)
+    assert "block" not in str(caught.value)
+    assert re.search(r"[.!?]['\")]*( Behind.*)? (Check|No usable) ", str(caught.value))

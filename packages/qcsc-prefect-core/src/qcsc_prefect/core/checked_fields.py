@@ -96,7 +96,7 @@ def _defaults(record_type: type[msgspec.Struct]) -> dict[str, object]:
 def _field_types(record_type: type[msgspec.Struct]) -> dict[str, object]:
     """Return the types of the fields, without None and without the mark of an absent one."""
     found: dict[str, object] = {}
-    for name, hint in typing.get_type_hints(record_type).items():
+    for name, hint in typing.get_type_hints(record_type, include_extras=True).items():
         members: tuple[object, ...] = (hint,)
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             members = typing.get_args(hint)
@@ -129,7 +129,7 @@ def _plain(value: object, path: str, depth: int) -> object:
     if type(value).__module__ == "numpy" and not isinstance(value, numbers.Number):
         # An array, or a boolean of numpy, which is no number: both say what they are in Python.
         return _plain(value.tolist(), path, depth + 1)  # type: ignore[attr-defined]
-    raise InputError(f"JSON cannot hold a {type(value).__name__}", path=path)
+    raise InputError(f"JSON cannot hold a value of type {type(value).__name__}", path=path)
 
 
 def _plain_real(value: numbers.Real, path: str) -> float:

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
@@ -191,6 +192,9 @@ class QiskitRuntimeConfig(Block):
             return self._made_service(given)
         except Exception as error:  # noqa: BLE001 - the client lets out errors of any kind
             described = ", ".join(sorted(given)) or "nothing (saved account or environment)"
+            # Its name and port alone: what stands before them in a URL may be a password.
+            host = urlsplit(self.url).netloc.rpartition("@")[2] if self.url else ""
+            described += f" (at {host})" if host else ""
             failure = config_failure(
                 f"Tried to create a QiskitRuntimeService from: {described}.", error, self.secrets()
             )

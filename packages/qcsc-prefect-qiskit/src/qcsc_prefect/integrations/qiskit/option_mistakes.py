@@ -22,6 +22,7 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
     has_client_side_primitives,
 )
 from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+from qcsc_prefect.integrations.qiskit.sentences import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,7 +64,7 @@ def refused_options(
     if isinstance(error, ValidationError) and not faults:
         faults = _bad_values(error, options)
     if not faults:
-        return InputError(f"options refused by {whose}: {_sentence(str(error))}", path="options")
+        return InputError(f"options refused by {whose}: {sentence(str(error))}", path="options")
     paths = {path: ".".join(("options", *path)) for path in faults}
     return InputError(
         " ".join(f"{paths[path]} refused: {fault}" for path, fault in faults.items()),
@@ -109,10 +110,13 @@ def _what_was_meant(
     for other in get_args(PrimitiveName):
         if any(_has(_names_of(other, one), path) for one in get_args(PrimitiveImplementation)):
             return f"{none} It is one of the {other}'s; leave it out."
+    siblings = _group(known, path[:-1])
+    longer = sorted(name for name in siblings if name.startswith(f"{path[-1]}_"))
+    if longer and len(path) > 1:
+        return f"{none} Did you mean {longer[0]!r}?"
     same_name = [found for found in _all_paths(known) if found[-1] == path[-1]]
     if same_name:
         return f"{none} Did you mean {'.'.join(('options', *same_name[0]))}?"
-    siblings = _group(known, path[:-1])
     nearest = nearest_name(path[-1], siblings)
     if nearest is not None:
         return f"{none} Did you mean {nearest!r}?"
@@ -125,8 +129,9 @@ def _bad_values(error: ValidationError, options: Mapping[str, object]) -> dict[_
         path = _path_in(options, detail["loc"])
         # Of each type that an option may have there is a complaint; this one says the least.
         if detail["type"] != "is_instance_of":
-            words = detail["msg"].removeprefix("Value error, ")
-            faults.setdefault(path, f"{_sentence(words)} It is {shortened(detail['input'])}.")
+            words, given = detail["msg"].removeprefix("Value error, "), shortened(detail["input"])
+            already_said = words.rstrip(".").endswith(f"is =={given}")
+            faults.setdefault(path, sentence(words) + ("" if already_said else f" It is {given}."))
     return faults
 
 
@@ -185,8 +190,3 @@ def _all_paths(names: _Names, at: _Path = ()) -> Iterator[_Path]:
     for name, group in names.items():
         yield (*at, name)
         yield from _all_paths(group or {}, (*at, name))
-
-
-def _sentence(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if one_line.endswith((".", "!", "?")) else f"{one_line}."

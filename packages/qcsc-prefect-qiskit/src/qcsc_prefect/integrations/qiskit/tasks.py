@@ -207,6 +207,7 @@ async def submit_sampler_job_task(
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
     trust_input_digest: bool = False,
+    cancel_job_on_cancellation: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime SamplerV2 job without waiting.
 
@@ -234,6 +235,8 @@ async def submit_sampler_job_task(
             after a lost answer is that long waited for.
         trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
             PUBs.
+        cancel_job_on_cancellation: Whether a job is cancelled that the service takes while this
+            task is cancelled; otherwise it goes on, and a rerun finds it.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -263,7 +266,11 @@ async def submit_sampler_job_task(
     cache = SubmitCache(
         cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
     )
-    submission = await submit_job(arguments, cache if cache_submit else None)
+    submission = await submit_job(
+        arguments,
+        cache if cache_submit else None,
+        cancel_job_on_cancellation=cancel_job_on_cancellation,
+    )
     if submission.reused:
         mark_run_as_cached()
     return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))
@@ -286,6 +293,7 @@ async def submit_estimator_job_task(
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
     trust_input_digest: bool = False,
+    cancel_job_on_cancellation: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime EstimatorV2 job without waiting.
 
@@ -313,6 +321,8 @@ async def submit_estimator_job_task(
             after a lost answer is that long waited for.
         trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
             PUBs.
+        cancel_job_on_cancellation: Whether a job is cancelled that the service takes while this
+            task is cancelled; otherwise it goes on, and a rerun finds it.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -342,7 +352,11 @@ async def submit_estimator_job_task(
     cache = SubmitCache(
         cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
     )
-    submission = await submit_job(arguments, cache if cache_submit else None)
+    submission = await submit_job(
+        arguments,
+        cache if cache_submit else None,
+        cancel_job_on_cancellation=cancel_job_on_cancellation,
+    )
     if submission.reused:
         mark_run_as_cached()
     return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))

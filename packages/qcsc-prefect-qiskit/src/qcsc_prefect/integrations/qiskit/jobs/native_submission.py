@@ -26,6 +26,7 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.owned_service import own_connection
 from qcsc_prefect.integrations.qiskit.runtime.wire import watch_post
+from qcsc_prefect.integrations.qiskit.sentences import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -187,9 +188,11 @@ def _submit(
                 isinstance(error, IBMInputValueError)
                 or not (stumbled or isinstance(error, CLIENT_ERRORS))
             ):
+                # The client does not say which PUB it is.
+                refuse_circuits_not_isa(request.pubs, backend)
                 raise InputError(
-                    f"Tried to run {len(request.pubs)} PUBs on {request.backend_name}; the client "
-                    f"refused them before sending: {error}",
+                    f"Tried to run {counted(len(request.pubs), 'PUB')} on "
+                    f"{request.backend_name}; the client refused that before sending: {error}",
                     path="pubs",
                 ) from error
             said = f"({type(error).__name__}: {error})"

@@ -132,6 +132,7 @@ class PrimitiveFacade:
                 cache_expiration=cache.cache_expiration,
                 visibility_delay=cache.visibility_delay,
                 trust_input_digest=cache.trust_input_digest,
+                cancel_job_on_cancellation=fetch.cancel_job_on_cancellation,
             )
 
         handle: HandleArguments = {

@@ -108,7 +108,8 @@ class QCSCSamplerV2(PrimitiveFacade):
             input_digest: Precomputed digest for submit caching. Shots or precision and options name
                 the job beside it; an earlier job of other PUBs is refused.
             max_wait: Longest wait for the job in seconds; None for no limit.
-            cancel_job_on_cancellation: Whether cancelling the fetch cancels the job.
+            cancel_job_on_cancellation: Whether cancelling the submission or the fetch cancels the
+                job.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
             cache_granularity: ``"job"`` looks the whole call up; ``"pub"`` looks its PUBs up one by
                 one, and submits only those that were not run before.
