@@ -380,3 +380,27 @@ def test_a_refused_service_says_where_it_was_looked_for_and_no_password():
     assert "pass-word" not in str(caught.value)
     assert "block" not in str(caught.value)
     assert re.search(r"[.!?]['\")]*( Behind.*)? (Check|No usable) ", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"cache_scope": "global"},
+        {"cache_namespace": "a"},
+        {"cache_expiration": timedelta(days=1)},
+        {"trust_input_digest": True, "input_digest": "d"},
+    ],
+)
+async def test_what_has_no_effect_without_caching_is_said(
+    caplog: pytest.LogCaptureFixture, given: dict[str, object]
+):
+    for cache_submit in (True, False):
+        caplog.clear()
+        with pytest.raises(QiskitRuntimeConfigError):
+            await submit_sampler_job_task.fn(
+                [QuantumCircuit(1, 1)],
+                runtime_config=ON_NO_MACHINE,
+                cache_submit=cache_submit,
+                **given,
+            )
+        assert (f"{next(iter(given))} has no effect" in caplog.text) is not cache_submit

@@ -32,6 +32,7 @@ from qcsc_prefect.integrations.qiskit.submitting import (
     JobArguments,
     SubmitCache,
     submit_job,
+    told_cache,
 )
 from qcsc_prefect.integrations.qiskit.task_runs import mark_run_as_cached
 
@@ -268,7 +269,7 @@ async def submit_sampler_job_task(
     )
     submission = await submit_job(
         arguments,
-        cache if cache_submit else None,
+        told_cache(cache, cache_submit=cache_submit),
         cancel_job_on_cancellation=cancel_job_on_cancellation,
     )
     if submission.reused:
@@ -354,7 +355,7 @@ async def submit_estimator_job_task(
     )
     submission = await submit_job(
         arguments,
-        cache if cache_submit else None,
+        told_cache(cache, cache_submit=cache_submit),
         cancel_job_on_cancellation=cancel_job_on_cancellation,
     )
     if submission.reused:
