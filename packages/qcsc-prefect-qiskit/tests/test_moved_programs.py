@@ -60,6 +60,14 @@ async def test_a_block_of_a_channel_that_is_gone_says_what_to_write(prefect_home
         await resolve_config("of-0-3", None)
 
 
+async def test_a_saved_block_with_a_field_that_there_is_not_still_loads(prefect_home: Path) -> None:
+    saved = QiskitRuntimeConfig.model_construct(backend_name="ibm_x", mdoe="batch")
+    await saved.save("misspelt")
+    config = await resolve_config("misspelt", None)
+    assert (config.backend_name, config.mode) == ("ibm_x", "job")
+    assert "mdoe" not in config.model_dump_json()
+
+
 def test_native_options_are_what_was_set() -> None:
     estimator = EstimatorOptions(resilience_level=1)
     estimator.resilience.zne.amplifier = "pea"

@@ -256,6 +256,8 @@ async def test_every_argument_of_a_facade_is_checked_before_anything_is_sent(
         with pytest.raises(InputError, match=rf"^{name} refused: expected ") as caught:
             await call([bell()], **{name: value})
         assert caught.value.path == name
+    with pytest.raises(InputError, match="backend_name refused"):
+        facade(runtime_config=config, backend_name=5)
 
 
 def test_a_handle_checks_its_arguments_when_it_is_made():

@@ -118,23 +118,21 @@ class QiskitRuntimeConfig(Block):
         super().__init__(**fields)
 
     @classmethod
-    def model_validate(
-        cls,
-        obj: object,
-        *,
-        strict: bool | None = None,
-        from_attributes: bool | None = None,
-        context: dict[str, Any] | None = None,
-    ) -> Self:
+    def model_validate(cls, obj: Any, **how: Any) -> Self:
         """Make a configuration of stored fields, as Prefect does of a saved block.
 
         Fields that this version does not have are passed over with a warning.
+
+        Args:
+            obj: The fields.
+            **how: As for any model of pydantic.
+
+        Returns:
+            The configuration.
         """
         if isinstance(obj, Mapping):
             obj = without_unknown_fields(obj, cls.model_fields)
-        return super().model_validate(
-            obj, strict=strict, from_attributes=from_attributes, context=context
-        )
+        return super().model_validate(obj, **how)
 
     @field_validator(
         "backend_name", "instance", "url", "account_name", "filename", "region", mode="before"
