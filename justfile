@@ -48,7 +48,7 @@ long:
         integration-tests/kills/test_faults.py integration-tests/kills/test_outages.py \
         integration-tests/kills/test_sent_once.py
     QCSC_PREFECT_KILLS=50 uv run pytest -rP --show-capture=stdout integration-tests/kills/test_kills.py
-    QCSC_PREFECT_ROUNDS=100 uv run pytest -n 4 integration-tests/kills/test_same_moment.py
+    QCSC_PREFECT_ROUNDS=100 uv run pytest -n 4 --dist worksteal integration-tests/kills/test_same_moment.py
     QCSC_PREFECT_KILLS=20 uv run pytest integration-tests/test_main_job.py
     QCSC_PREFECT_FUZZ_EXAMPLES=20000 uv run pytest packages -k "container or forge"
 

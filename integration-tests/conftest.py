@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from .environments import (
     uv,
 )
 from .page_blocks import Documented
+
+if TYPE_CHECKING:
+    from conftest import StartedServer
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +78,9 @@ def whole_environment(session_folder: Path, built: Built) -> VirtualEnvironment:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def prefect_server(started_server: StartedServer) -> PrefectServer:
     """One server for the tests that do not need the embedded one; starting one takes long."""
-    with PrefectServer.started(tmp_path_factory.mktemp("server") / "home") as server:
-        yield server
+    return PrefectServer(started_server.home, started_server.url)
 
 
 _PASSED = pytest.StashKey[set[str]]()

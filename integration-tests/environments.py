@@ -10,12 +10,9 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -160,41 +157,6 @@ class PrefectServer:
     def environment(self) -> dict[str, str]:
         """An environment for its clients, which share its home."""
         return prefect_environment(self.home, PREFECT_API_URL=self.url)
-
-    @classmethod
-    @contextmanager
-    def started(cls, home: Path, **changes: str) -> Iterator[PrefectServer]:
-        """Run a server, with changes to its environment, until the end of the with statement."""
-        home.mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        log = home.with_name(f"{home.name}.log")
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-                env=prefect_environment(home, **changes),
-                cwd=home,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            _wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, log)
-            yield cls(home, f"http://127.0.0.1:{port}/api")
-        finally:
-            kill_group(process)
-
-
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"no Prefect server at {url}:\n{log.read_text()}")
 
 
 def kill_group(process: subprocess.Popen[Any]) -> None:

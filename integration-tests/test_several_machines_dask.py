@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from qcsc_prefect.integrations.qiskit.chosen_digest import input_tag_of
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .environments import PrefectServer
@@ -53,8 +54,8 @@ class Laboratory:
     machine: Machine
     service: RemoteEmulator
 
-    def tags(self) -> set[str]:
-        return {tag for job in self.service.jobs for tag in job.tags}
+    def tags(self) -> set[str | None]:
+        return {input_tag_of(job.tags) for job in self.service.jobs}
 
     def submitters(self) -> set[str]:
         """The processes that have sent jobs from the machine, as they have noted themselves."""

@@ -20,12 +20,8 @@ os.environ["QCSC_PREFECT_ANSWER_SECONDS"] = "20"
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A real Prefect server for the whole session; starting one takes some ten seconds."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+def prefect_server(api_of_this_process: str) -> None:
+    """A real Prefect server for the whole session."""
 
 
 @pytest.fixture

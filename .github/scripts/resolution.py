@@ -167,8 +167,10 @@ def main() -> int:
             sys.stderr.write(f"{error}\n")
             return 1
         sys.stdout.flush()
+        # In a new environment each process compiles what it imports, which few tests do not repay.
+        processes = ("-n", "0") if arguments.short else ()
         # -P: not the sources of this folder, but what was installed.
-        command = [python, "-P", "-m", "pytest", "-q", "--disable-warnings", *tests]
+        command = [python, "-P", "-m", "pytest", "-q", "--disable-warnings", *processes, *tests]
         return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 

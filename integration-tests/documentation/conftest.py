@@ -21,15 +21,9 @@ os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(scope="session")
-def api_url() -> Iterator[str]:
+def api_url(api_of_this_process: str) -> str:
     """The address of a real Prefect server."""
-    from prefect.settings import get_current_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        url = get_current_settings().api.url
-        assert url is not None
-        yield url
+    return api_of_this_process
 
 
 @pytest.fixture

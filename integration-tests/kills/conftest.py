@@ -6,19 +6,15 @@ import itertools
 import logging
 import math
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from xdist.workermanage import WorkerController
+    from conftest import StartedServer
 
 _MARK = "qcsc-prefect-tests-"
 if _MARK not in os.environ.get("PREFECT_HOME", ""):
@@ -40,75 +36,15 @@ from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedServi
 
 from ..hidden_secrets import found_in  # noqa: E402
 from .account import ACCOUNT, check_access_tokens, credentials  # noqa: E402
-from .processes import PrefectServer, Workers, answers, wait_until  # noqa: E402
+from .processes import PrefectServer, Workers  # noqa: E402
 from .program import LOGGERS, Observed  # noqa: E402
 from .runs import DELAY, Run  # noqa: E402
 
-START_SECONDS = 120
-
-
-@contextmanager
-def running_server(home: Path) -> Iterator[PrefectServer]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            env={**os.environ, "PREFECT_HOME": str(home)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    api_url = f"http://127.0.0.1:{port}/api"
-    try:
-        wait_until(
-            lambda: answers(f"{api_url}/health"), START_SECONDS, "the Prefect server", pause=0.2
-        )
-        yield PrefectServer(api_url, home)
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-_shared = ExitStack()
-_shared_server: list[PrefectServer] = []
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: WorkerController) -> None:
-    """Start one server for all processes of pytest-xdist, in the process that leads them."""
-    if not _shared_server:
-        home = Path(_shared.enter_context(tempfile.TemporaryDirectory(prefix=_MARK)))
-        _shared_server.append(_shared.enter_context(running_server(home)))
-    server = _shared_server[0]
-    node.workerinput["prefect_server"] = (server.api_url, str(server.home))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Look at what that server stored, when all processes have ended."""
-    if not _shared_server:
-        return
-    leaked = found_in(_shared_server[0].home, credentials())
-    _shared.close()
-    if leaked:
-        print(f"\nCredentials reached the Prefect server: {leaked}")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
 
 @pytest.fixture(scope="session")
-def prefect_server_process(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrefectServer]:
-    shared = getattr(request.config, "workerinput", {}).get("prefect_server")
-    if shared is not None:
-        api_url, home = shared
-        yield PrefectServer(api_url, Path(home))
-        return
-    with running_server(tmp_path_factory.mktemp("prefect-server")) as server:
-        yield server
-        assert found_in(server.home, credentials()) == {}
+def prefect_server_process(started_server: StartedServer) -> Iterator[PrefectServer]:
+    yield PrefectServer(started_server.url, started_server.home)
+    assert found_in(started_server.home, credentials()) == {}
 
 
 @pytest.fixture(scope="session")
@@ -192,8 +128,8 @@ def observed(
     home = tmp_path / "home"
     settings = {
         PREFECT_API_URL: prefect_server_process.api_url,
-        # A dozen processes write to its one SQLite file, which refuses now and then what meets a
-        # write of another one, five times in a row too. Each pause is twice as long as the last.
+        # Its one SQLite file refuses now and then what meets another write, on a busy machine five
+        # times in a row too. Each pause is twice as long as the last.
         PREFECT_CLIENT_MAX_RETRIES: 8,
         PREFECT_HOME: home,
         PREFECT_LOCAL_STORAGE_PATH: home / "storage",

@@ -32,7 +32,7 @@ from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint, 
 from ..hidden_secrets import found_in
 from .fault_cases import FAULTS
 from .processes import PrefectServer
-from .program import DELAY, Observed, Program, connected
+from .program import DELAY, Observed, Program, connected, set_limits
 from .test_faults import ALL
 
 LONGEST = 120.0
@@ -73,8 +73,14 @@ def cases(short: list[tuple], every: Iterator[tuple]) -> list:
     indirect=["config"],
 )
 async def test_the_answer_lost_and_nobody_to_ask(
-    config: QiskitRuntimeConfig, observed: Observed, lost: str, down: str, endpoint: Endpoint | None
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+    down: str,
+    endpoint: Endpoint | None,
 ):
+    set_limits(monkeypatch, answer=30.0, patience=0.3)
     program = Program(config, observed.service, next(_numbers))
     faults = observed.service.faults
     FAULTS[lost].inject(faults, Endpoint.SUBMIT, 1)
@@ -87,18 +93,111 @@ async def test_the_answer_lost_and_nobody_to_ask(
 
     breaking = asyncio.create_task(break_down())
     async with asyncio.timeout(LONGEST):
-        [submitted] = await asyncio.gather(program.submit(), return_exceptions=True)
-        if isinstance(submitted, SubmissionUncertainError):
-            assert "Look for the job on the service" in str(submitted)
-            assert "The job could not be looked for" in observed.log
-        else:
-            # The client itself sent it once more, and got an id for that.
-            assert submitted["job_id"] == observed.jobs[-1].id
-            assert "Further jobs could not be looked for" in observed.log
+        with pytest.raises(SubmissionUncertainError, match="Look for the job on the service"):
+            await program.submit()
+        assert "The job could not be looked for" in observed.log
+        assert len(observed.intents) == 1
         await breaking
         faults.clear()
         assert await program.run() == program.expected
-    assert [job.id for job in observed.paid] == [observed.jobs[0].id]
+    assert len(observed.jobs) == 1
+    assert observed.intents == []
+    assert observed.leaked == {}
+
+
+@pytest.fixture
+def refused_from_now_on(observed: Observed) -> Callable[[], None]:
+    """Return what makes the account be refused, also where it signs in anew."""
+
+    def refuse() -> None:
+        observed.service.revoke_access_tokens()
+        observed.service.faults.answer(Endpoint.TOKEN, status=403, times=None)
+
+    return refuse
+
+
+async def as_soon_as(condition: Callable[[], object], then: Callable[[], None]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+    then()
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["answer lost", "answer read"])
+async def test_the_account_refused_after_the_submission(
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    refused_from_now_on: Callable[[], None],
+    lost: bool,
+):
+    """What was to be known of the job is said, and not that the account is refused by now."""
+    program = Program(config, observed.service, next(_numbers))
+    faults = observed.service.faults
+    if lost:
+        FAULTS["504 after"].inject(faults, Endpoint.SUBMIT, 1)
+    faults.delay(0.5, "submit", when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(as_soon_as(lambda: observed.jobs, refused_from_now_on))
+        if lost:
+            with pytest.raises(SubmissionUncertainError, match="Look for the job on the service"):
+                await program.submit()
+            assert "The job could not be looked for" in observed.log
+        else:
+            submitted = await program.submit()
+            assert submitted["job_id"] == observed.jobs[0].id
+            assert "at the same moment could not be checked" in observed.log
+        await refusing
+        assert len(observed.intents) == 1
+        faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.jobs) == 1
+    assert observed.intents == []
+    assert observed.leaked == {}
+
+
+async def test_the_account_refused_while_the_kept_job_is_looked_for(
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    refused_from_now_on: Callable[[], None],
+    tmp_path: Path,
+):
+    program = Program(config, observed.service, next(_numbers))
+    await program.submit_elsewhere(tmp_path / "elsewhere")
+    faults = observed.service.faults
+    faults.end_jobs("Cancelled")
+    faults.delay(0.5, Endpoint.JOB, when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(
+            as_soon_as(lambda: observed.service.count(Endpoint.JOB), refused_from_now_on)
+        )
+        with pytest.raises(JobCancelledError) as caught:
+            await program.run()
+        assert f"Job {observed.jobs[-1].id}" in str(caught.value)
+        await refusing
+        assert "another job of the same input is kept could not be checked" in observed.log
+        faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.paid) == 1
+    assert observed.leaked == {}
+
+
+async def test_the_account_refused_while_the_wait_is_cancelled(
+    config: QiskitRuntimeConfig, observed: Observed, refused_from_now_on: Callable[[], None]
+):
+    program = Program(config, observed.service, next(_numbers))
+    observed.service.faults.delay(0.5, Endpoint.JOB, when="after")
+    async with asyncio.timeout(LONGEST):
+        refusing = asyncio.create_task(
+            as_soon_as(lambda: observed.service.count(Endpoint.JOB), refused_from_now_on)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await program.run(cancelled=True)
+        await refusing
+        assert f"The wait of job {observed.jobs[0].id} was cancelled, and the job could not be" in (
+            observed.log
+        )
+        observed.service.faults.clear()
+        assert await program.run() == program.expected
+    assert len(observed.jobs) == 1
     assert observed.leaked == {}
 
 
@@ -115,7 +214,7 @@ async def test_the_answer_lost_and_the_job_shown_late(
     FAULTS[lost].inject(observed.service.faults, Endpoint.SUBMIT, 1)
     async with asyncio.timeout(LONGEST):
         assert await program.run() == program.expected
-    assert [job.id for job in observed.paid] == [observed.jobs[0].id]
+    assert len(observed.jobs) == 1
     assert observed.leaked == {}
 
 
@@ -132,25 +231,23 @@ async def test_the_answer_lost_and_the_job_shown_late(
     indirect=["config"],
 )
 async def test_a_limited_rate(
-    config: QiskitRuntimeConfig, observed: Observed, endpoint: Endpoint, announced: bool
+    config: QiskitRuntimeConfig,
+    observed: Observed,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: Endpoint,
+    announced: bool,
 ):
+    set_limits(monkeypatch, answer=30.0, patience=30.0)
     faults = observed.service.faults
     # On a busy machine the requests may come so slowly that none of them is one too many.
     faults.answer(endpoint, status=429, times=2, retry_after=2.0 if announced else None)
     faults.limit_rate(endpoint, requests=1, seconds=2.0, announced=announced)
     programs = [Program(config, observed.service, next(_numbers)) for _ in range(3)]
-    # Unannounced, the pauses double, and three that began together may all need the sixth, 60 s.
     async with asyncio.timeout(2 * LONGEST):
-        found = await asyncio.gather(*(p.run() for p in programs), return_exceptions=True)
-        assert any(r.status == 429 for r in observed.service.requests)
-        for program, result in zip(programs, found, strict=True):
-            if endpoint is Endpoint.SUBMIT or not isinstance(result, JobError):
-                assert result == program.expected
-                continue
-            assert classify_qiskit_error(result).answer is RetryAnswer.RETRY, result
-            observed.service.faults.clear()
-            assert await program.run() == program.expected
-    assert len(observed.paid) == len(programs)
+        found = await asyncio.gather(*(program.run() for program in programs))
+    assert found == [program.expected for program in programs]
+    assert any(request.status == 429 for request in observed.service.requests)
+    assert len(observed.jobs) == len(programs)
     assert observed.leaked == {}
 
 

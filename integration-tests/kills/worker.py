@@ -29,6 +29,7 @@ from pydantic import Field
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.integrations.qiskit import (
+    QCSCSamplerV2,
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
@@ -115,13 +116,29 @@ async def experiment(job: dict, config: QiskitRuntimeConfig) -> dict[str, dict[s
     return {str(number): counts for number, counts in zip(numbers, found, strict=True)}
 
 
+@flow
+async def pub_by_pub(job: dict, config: QiskitRuntimeConfig) -> dict[str, dict[str, int]]:
+    submitted = await QCSCSamplerV2(runtime_config=config).run(
+        [circuit_of(number) for number in job["inputs"]],
+        shots=SHOTS,
+        cache_submit=True,
+        cache_scope="global",
+        cache_result=True,
+        cache_granularity="pub",
+        visibility_delay=job["visibility_delay"],
+    )
+    result = await submitted.result()
+    counts = [pub.data.meas.get_counts() for pub in result]
+    return {str(number): found for number, found in zip(job["inputs"], counts, strict=True)}
+
+
 async def run(job: dict) -> None:
     home = Path(job["home"])
-    program = experiment
+    program = pub_by_pub if job.get("pub_by_pub") else experiment
     if job.get("gated"):
         storage = GatedStorage(folder=str(home / "gated"))
         await storage.save(f"gated-{home.name}", overwrite=True)
-        program = experiment.with_options(result_storage=storage)
+        program = program.with_options(result_storage=storage)
     # The token is in the configuration only: Prefect's server stores the parameters of flows.
     config = QiskitRuntimeConfig(**job.pop("config"))
     results = await program(job, config)

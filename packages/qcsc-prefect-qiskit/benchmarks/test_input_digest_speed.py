@@ -32,8 +32,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="qcsc-bench-"))
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+if __name__ == "__main__":  # not for the tests that pytest collects beside it, which read logs
+    os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="qcsc-bench-"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 
 import numpy as np
 import pytest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,7 @@ from qcsc_prefect.integrations.qiskit.cache import qiskit_sampler_submit_cache_k
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
 
 
 @pytest.fixture

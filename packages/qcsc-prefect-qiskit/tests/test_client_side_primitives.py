@@ -561,11 +561,13 @@ async def test_numbers_of_a_twirled_job_say_what_was_asked_for_and_what_was_take
         assert pub["execution_seconds"] > 0
 
 
-@needs_client_side
-async def test_a_bare_id_of_an_executor_job_is_enough_to_know_what_it_was(
-    prefect_home: Path, emulator: EmulatedService
+@pytest.mark.parametrize(
+    "primitives", ["classic", pytest.param("client_side", marks=needs_client_side)]
+)
+async def test_a_bare_id_is_enough_to_know_what_a_job_was(
+    prefect_home: Path, emulator: EmulatedService, primitives: str
 ):
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulator, primitives=primitives)
     sampler = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
     estimator = await submit_estimator_job_task(
         [(isa_bell(measured=False), "IIIZZ")], precision=0.1, runtime_config=config

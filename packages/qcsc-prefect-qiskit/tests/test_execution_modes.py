@@ -160,6 +160,29 @@ async def test_it_is_closed_when_the_flow_says_that_it_is_cancelled(
             await asyncio.sleep(0.05)
 
 
+async def test_a_retried_run_that_says_it_is_cancelled_closes_the_one_it_had(
+    prefect_home: Path, emulator: EmulatedService
+):
+    config = config_of(emulator, "batch")
+    attempts: list[int] = []
+
+    @flow(retries=1)
+    async def gives_up_later() -> State:
+        attempts.append(1)
+        if len(attempts) == 1:
+            await submit_sampler_job_task([isa_circuit()], runtime_config=config)
+            raise LookupError("on purpose")
+        assert emulator.sessions[0].accepting_jobs is True, "it belongs to the run"
+        return Cancelled(message="not worth going on")
+
+    state = await gives_up_later(return_state=True)
+    assert state.is_cancelled()
+    assert len(attempts) == 2
+    async with asyncio.timeout(30):
+        while emulator.sessions[0].accepting_jobs:
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("primitives", ["classic", "auto"])
 @pytest.mark.parametrize("what", ["option", "circuit", "tag"])
 async def test_nothing_is_opened_for_what_is_refused(

@@ -12,14 +12,20 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prefect import flow
 from qiskit import QuantumCircuit
+from qiskit.circuit import Gate
+from qiskit.providers import BackendV2
 from qiskit.transpiler import generate_preset_pass_manager
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
@@ -31,16 +37,18 @@ from qcsc_prefect.core.errors import (
 )
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
     fetch_qiskit_job_result_task,
     run_sampler_task,
     submission_lookup,
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest, JobState
 from qcsc_prefect.integrations.qiskit.local import store as local_store
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService, local_job_service
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.local.runner import encode_inputs
+from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
@@ -229,9 +237,10 @@ async def test_a_fake_backend_runs_its_own_circuits_and_refuses_others_early(pre
 
 async def test_a_job_that_fails_says_why(prefect_home: Path):
     # The client takes it, and only the simulation finds out.
-    reference = await submit_sampler_job_task(
-        [ghz()], options={"default_shots": -3}, runtime_config=CONFIG
-    )
+    unknown = QuantumCircuit(1)
+    unknown.append(Gate("unknown", 1, []), [0])
+    unknown.measure_all()
+    reference = await submit_sampler_job_task([unknown], runtime_config=CONFIG)
     with pytest.raises(JobFailedError, match=reference["job_id"]) as caught:
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=CONFIG)
     assert caught.value.retryable is False
@@ -308,7 +317,7 @@ async def test_a_damaged_file_of_one_job_ends_no_wait_for_another(tmp_path: Path
     await final_state(service, damaged.job_id)
     (tmp_path / "jobs" / damaged.job_id / "job.json").write_text("{}")
     waits = [
-        wait_for_job(service, job.job_id, WaitLimits(), lambda _, __: None)
+        wait_for_job(service, AwaitedJob(job.job_id), WaitLimits(), lambda _, __: None)
         for job in (damaged, whole)
     ]
     lost, status = await asyncio.gather(*waits)
@@ -456,6 +465,91 @@ async def test_a_lock_that_is_none_is_an_error_of_its_job(tmp_path: Path):
     status = await service.status(job.job_id)
     assert status.state is JobState.ERROR
     assert "run.lock" in str(status.message)
+
+
+class Flipped(QiskitRuntimeConfig):
+    """A configuration whose backend reads every bit the wrong way round."""
+
+    _block_type_slug = "flipped-config"
+
+    def get_backend(self) -> BackendV2:
+        if self.backend_name == "missing":
+            raise LookupError("no such lab bench")
+        noise = NoiseModel()
+        noise.add_all_qubit_readout_error([[0, 1], [1, 0]])
+        return AerSimulator(noise_model=noise)
+
+
+async def test_a_backend_of_somebodys_own_runs_local_jobs(prefect_home: Path):
+    zeros = QuantumCircuit(2)
+    zeros.measure_all()
+    config = Flipped(channel="local", backend_name="aer_simulator")
+    outputs = [
+        await run_sampler_task([zeros], shots=50, runtime_config=one) for one in (config, CONFIG)
+    ]
+    counts = [output["result"][0].data.meas.get_counts() for output in outputs]
+    assert counts == [{"11": 50}, {"00": 50}]
+    missing = Flipped(channel="local", backend_name="missing")
+    with pytest.raises(QiskitRuntimeConfigError, match=r"Flipped\.get_backend.*no such lab bench"):
+        await submit_sampler_job_task([zeros], runtime_config=missing)
+
+
+async def test_a_job_that_was_just_removed_is_submitted_anew(prefect_home: Path):
+    @flow
+    async def once() -> str:
+        reference = await submit_sampler_job_task(
+            [ghz()], shots=5, runtime_config=CONFIG, cache_submit=True
+        )
+        return reference["job_id"]
+
+    first = await once()
+    assert await once() == first
+    await final_state(local_job_service(), first)
+    shutil.rmtree(LocalJobStore.default().root / first)
+    began = time.monotonic()
+    assert await once() != first
+    with pytest.raises(JobNotFoundError):
+        await fetch_qiskit_job_result_task(job_id=first, runtime_config=CONFIG)
+    assert time.monotonic() - began < 20, "a removed job is not waited for"
+
+
+async def test_a_job_that_the_disk_stops_is_given_up_and_can_be_run_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store = LocalJobStore(tmp_path / "jobs")
+    job = LocalJob(
+        job_id=store.new_job_id(),
+        primitive="sampler",
+        backend_name="aer_simulator",
+        created=datetime.now(UTC),
+        shots=5,
+    )
+    store.create(job, encode_inputs(coerce_pubs(ghz(), "sampler")))
+    in_the_way = store.root / job.job_id / "result.json"
+    in_the_way.mkdir()
+    service = LocalJobService(store)
+    assert await asyncio.wait_for(final_state(service, job.job_id), 30) is JobState.ERROR
+    assert "could not be run in 3 tries: " in str((await service.status(job.job_id)).message)
+    failed = [record for record in caplog.records if "could not be run" in record.getMessage()]
+    assert len(failed) == 3
+    in_the_way.rmdir()
+    assert await final_state(LocalJobService(store), job.job_id) is JobState.DONE
+
+
+async def test_what_was_never_stored_whole_is_removed(tmp_path: Path):
+    store = LocalJobStore(tmp_path / "jobs")
+    old, young = (store.root / f".local-{name}.new" for name in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "inputs.json").touch()
+    os.utime(old, (0, 0))
+    service = LocalJobService(store)
+    submitted = await service.submit(request(ghz(), shots=4))
+    assert not old.exists()
+    assert young.exists(), "somebody may be storing it"
+    with pytest.raises(OSError, match="not empty"):
+        store.create(store.job(submitted.job_id), b"[]")
+    assert list(store.root.glob(".*.new")) == [young]
 
 
 async def test_a_size_that_is_no_number_is_named(tmp_path: Path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import math
 import re
 from datetime import timedelta
@@ -14,6 +16,7 @@ from qiskit.circuit import Parameter, ParameterVector
 from qiskit.providers import BackendV2
 from qiskit.quantum_info import SparsePauliOp
 
+import qcsc_prefect
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
@@ -34,6 +37,7 @@ from qcsc_prefect.integrations.qiskit import (
 from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
 from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
 from qcsc_prefect.integrations.qiskit.pubs import (
@@ -52,6 +56,29 @@ ON_NO_MACHINE = QiskitRuntimeConfig(channel="local", backend_name="no-such-backe
 needs_client_side = pytest.mark.skipif(
     not has_client_side_primitives(), reason="the installed client has classic primitives only"
 )
+
+
+def test_no_article_stands_before_a_name_that_it_may_not_fit():
+    misfits = [
+        f"{file.name}:{text.lineno}: {ast.unparse(text)}"
+        for folder in qcsc_prefect.__path__
+        for file in Path(folder).rglob("*.py")
+        for text in ast.walk(ast.parse(file.read_text()))
+        if isinstance(text, ast.JoinedStr)
+        for before, value in itertools.pairwise(text.values)
+        if isinstance(before, ast.Constant)
+        and re.search(r"\ban? $", str(before.value))
+        and re.search("__(qual)?name__", ast.unparse(value))
+    ]
+    assert misfits == []
+
+
+@pytest.mark.parametrize("name", ["default_shots", "default_precision"])
+def test_a_default_that_is_none_is_refused_when_it_is_given(name: str):
+    for value in (-3, 0, float("nan")):
+        with pytest.raises(InputError, match=f"{name} refused: .* got {value}") as refused:
+            options_mapping({name: value})
+        assert refused.value.path == f"options.{name}"
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +229,7 @@ async def test_the_service_is_quoted_once_and_with_its_code():
         assert str(unknown.value).count("Check ") == 1
         circuit = QuantumCircuit(1, 1)
         circuit.measure(0, 0)
-        # The client takes it, and the service does not.
+        service.faults.end_jobs("Failed", reason="shots must be positive", code=1003)
         call = JobArguments(
             primitive="sampler",
             pubs=[circuit],
@@ -210,7 +237,7 @@ async def test_the_service_is_quoted_once_and_with_its_code():
             runtime_config=config,
             shots=None,
             precision=None,
-            options={"default_shots": -3},
+            options=None,
             input_digest=None,
         )
         with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):
@@ -370,7 +397,7 @@ async def test_the_service_path_says_which_circuit_is_no_isa_circuit():
         with pytest.raises(InputError) as refused:
             await run_sampler_task.fn([circuit, other], runtime_config=config)
         assert not service.jobs
-    assert refused.value.path == "pubs[1].circuit"
+    assert refused.value.path == "pubs[1]"
 
 
 def test_a_refused_service_says_where_it_was_looked_for_and_no_password():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.cache_policies import DEFAULT
 from pydantic import ValidationError
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import EstimatorOptions, QiskitRuntimeService, SamplerOptions
@@ -13,8 +17,10 @@ from qiskit_ibm_runtime import EstimatorOptions, QiskitRuntimeService, SamplerOp
 from qcsc_prefect.core.errors import ConfigurationError, InputError
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
+    QiskitRuntimeConfigError,
     build_qiskit_sampler_input_digest,
     fetch_qiskit_job_result_task,
+    run_sampler_task,
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
@@ -56,8 +62,59 @@ async def test_a_block_of_a_channel_that_is_gone_says_what_to_write(prefect_home
         QiskitRuntimeConfig(channel="ibm_quantum")
     saved = QiskitRuntimeConfig.model_construct(channel="ibm_quantum", backend_name="ibm_x")
     await saved.save("of-0-3")
-    with pytest.raises(ConfigurationError, match=r"'of-0-3'.*write 'ibm_quantum_platform'"):
+    refused = r"'of-0-3' cannot be used: channel: .*write 'ibm_quantum_platform'"
+    with pytest.raises(ConfigurationError, match=refused):
         await resolve_config("of-0-3", None)
+    with pytest.raises(QiskitRuntimeConfigError, match=refused):
+        await QiskitRuntimeConfig.aload("of-0-3")
+    with pytest.raises(QiskitRuntimeConfigError, match=refused):
+        await asyncio.to_thread(QiskitRuntimeConfig.load, "of-0-3")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("channel", "locall", r"channel\n  'locall' is none of .*Did you mean 'local'\?"),
+        ("mode", "bach", r"mode\n  'bach' is none of .*Did you mean 'batch'\?"),
+        ("primitives", "classical", r"primitives\n  .*Did you mean 'classic'\?"),
+        ("backend", "ibm_x", r"no field 'backend'\. Did you mean 'backend_name'\?"),
+        ("chanel", "local", r"no field 'chanel'\. Did you mean 'channel'\?"),
+        ("channel", "0123456789-secret-0123456789-secret", r"channel\n  the value is none of"),
+        ("token", ["0123456789-secret"], "token refused"),
+        ("tokn", "0123456789-secret", "Did you mean 'token'"),
+        ("proxies", "http://user:0123456789-secret@lab", "proxies refused"),
+    ],
+)
+def test_a_bad_field_is_told_what_was_meant_and_no_secret(field: str, value: object, said: str):
+    with pytest.raises(ValueError, match=said) as refused:
+        QiskitRuntimeConfig(**{field: value})
+    assert "secret" not in f"{refused.value} {refused.value!r}"
+
+
+class Lookalike:
+    """What 0.3 took for a configuration."""
+
+    backend_name = LOCAL.backend_name
+    get_service = LOCAL.get_service
+    get_backend = LOCAL.get_backend
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **config: run_sampler_task.fn([bell()], **config),
+        lambda **config: submit_sampler_job_task.fn([bell()], **config),
+        lambda **config: fetch_qiskit_job_result_task.fn(job_id="local-1", **config),
+    ],
+    ids=["run", "submit", "fetch"],
+)
+async def test_what_is_no_configuration_is_refused_by_its_type(
+    prefect_home: Path, call: Callable[..., Awaitable[object]]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"got Lookalike.*a subclass"):
+        await call(runtime_config=Lookalike())
+    with pytest.raises(ConfigurationError, match=r"got QiskitRuntimeConfig\..*runtime_config="):
+        await call(runtime_block_name=LOCAL)
 
 
 async def test_a_saved_block_with_a_field_that_there_is_not_still_loads(prefect_home: Path) -> None:
@@ -129,3 +186,19 @@ async def test_what_a_subclass_has_of_its_own_is_called() -> None:
         assert CALLS == [("service", False), ("backend", False), ("service", False)]
         plain = await pool.backend(QiskitRuntimeConfig(**fields), "fake_manila")
         assert own is not plain
+
+
+async def test_with_prefects_own_policy_a_retried_flow_takes_its_results_again(
+    prefect_home: Path,
+) -> None:
+    run = run_sampler_task.with_options(cache_policy=DEFAULT, persist_result=True)
+    circuit = bell()
+    job_ids = []
+
+    @flow(retries=1)
+    async def retried() -> None:
+        job_ids.append((await run([circuit], runtime_config=LOCAL, shots=5))["job_id"])
+        assert len(job_ids) == 2, "a reason to run again"
+
+    await retried()
+    assert len(set(job_ids)) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -36,18 +35,6 @@ from qcsc_prefect.integrations.qiskit.testing import (
 )
 
 DELAY = 1.0
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
 
 
 def ones(number: int) -> QuantumCircuit:

@@ -59,7 +59,7 @@ def test_an_archive_comes_back(tmp_path, codec):
 def test_a_refused_archive_leaves_the_old_one(tmp_path):
     path = tmp_path / "result.qcsc"
     save_result(path, {"v": 1})
-    with pytest.raises(UnsupportedTypeError, match="v is a "):
+    with pytest.raises(UnsupportedTypeError, match="v is of type "):
         save_result(path, {"v": object()})
     with pytest.raises(ConfigurationError, match="lzma"):
         save_result(path, {"v": 2}, codec="lzma")

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from prefect import flow, task
+from prefect import Task, flow, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, SamplerPubResult, StatevectorSampler
 
-import qcsc_prefect.integrations.qiskit.results  # noqa: F401 - registers the serializer
+from qcsc_prefect.integrations.qiskit import (
+    QiskitRuntimeConfig,
+    fetch_qiskit_job_result_task,
+    submit_sampler_job_task,
+)
+from qcsc_prefect.integrations.qiskit.presentation.representations import (
+    JobOutput,
+    JobReferenceDict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from prefect.states import State
 
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -70,6 +80,39 @@ async def test_a_sampler_result_comes_back_from_prefects_cache(tmp_path):
     )
     assert second["result"][0].metadata == first["result"][0].metadata
     assert list(second) == ["primitive", "job_id", "shots", "result"]
+
+
+async def test_what_the_tasks_return_comes_back_from_prefects_cache(prefect_home: Path, caplog):
+    config = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
+
+    def cached(task: Task, key: str) -> Task:
+        return task.with_options(
+            persist_result=True,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda *_: key),
+            cache_result_in_memory=False,
+            result_serializer="qcsc/primitive-result",
+        )
+
+    submit = cached(submit_sampler_job_task, "submit")
+    fetch = cached(fetch_qiskit_job_result_task, "fetch")
+
+    @flow
+    async def once() -> list[State]:
+        reference = await submit([_ghz()], shots=100, runtime_config=config, return_state=True)
+        output = await fetch(
+            job_reference=await reference.result(), runtime_config=config, return_state=True
+        )
+        return [reference, output]
+
+    with caplog.at_level(logging.ERROR):
+        first = await once()
+    assert "is not stored" not in caplog.text
+    again = await once()
+    assert [state.name for state in again] == ["Cached", "Cached"]
+    for state, kind, stored in zip(first, (JobReferenceDict, JobOutput), again, strict=True):
+        assert type(await stored.result()) is kind
+        assert (await stored.result())["job_id"] == (await state.result())["job_id"]
+    assert (await again[1].result())["result"][0].data.meas.num_shots == 100
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "replace", "newer"])

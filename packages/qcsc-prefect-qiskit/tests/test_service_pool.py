@@ -28,23 +28,11 @@ from qcsc_prefect.integrations.qiskit.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from qiskit_ibm_runtime import QiskitRuntimeService
 
 BACKEND = "fake_manila"
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(backends=[BACKEND]) as service, service.client_environment():
-        yield service
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from prefect import flow, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.transactions import transaction
 from qiskit import QuantumCircuit
+from qiskit.circuit import Gate
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
@@ -180,11 +181,13 @@ async def test_twenty_equal_submissions_at_once_give_one_job(prefect_home: Path)
 
 async def test_a_failed_job_is_not_handed_out_again(prefect_home: Path, caplog):
     # The client takes it, and only the simulation finds out.
-    options = {"default_shots": -3}
+    unknown = QuantumCircuit(1)
+    unknown.append(Gate("unknown", 1, []), [0])
+    unknown.measure_all()
 
     async def submit() -> str:
         reference = await submit_sampler_job_task(
-            [bell()], options=options, runtime_config=CONFIG, cache_submit=True
+            [unknown], runtime_config=CONFIG, cache_submit=True
         )
         return reference["job_id"]
 
@@ -200,8 +203,9 @@ async def test_a_failed_job_is_not_handed_out_again(prefect_home: Path, caplog):
 
 async def test_a_job_is_found_by_its_tag_where_the_record_is_gone(prefect_home: Path):
     async def submit(**more) -> str:
+        # So long it waits for a job whose intent cannot be read.
         reference = await submit_sampler_job_task(
-            [bell()], runtime_config=CONFIG, cache_submit=True, **more
+            [bell()], runtime_config=CONFIG, cache_submit=True, visibility_delay=1, **more
         )
         return reference["job_id"]
 

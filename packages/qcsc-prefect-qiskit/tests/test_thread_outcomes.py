@@ -22,8 +22,9 @@ from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.local import runner
+from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
@@ -63,7 +64,7 @@ async def with_made_once(error: BaseException) -> None:
 async def with_the_pollers(error: BaseException) -> None:
     RaisingConfig.raised = error
     service = RuntimeJobService(ConfiguredInstance("crn:v1:x", RaisingConfig()))
-    await wait_for_job(service, "job", WaitLimits(), lambda *_: None)
+    await wait_for_job(service, AwaitedJob("job"), WaitLimits(), lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ async def test_whatever_is_raised_comes_across(
     elsewhere = LocalJobService(LocalJobStore(tmp_path))
     with pytest.raises(JobNotFoundError):
         await asyncio.wait_for(
-            wait_for_job(elsewhere, "local-0", WaitLimits(), lambda *_: None), 20
+            wait_for_job(elsewhere, AwaitedJob("local-0"), WaitLimits(), lambda *_: None), 20
         )
 
 
@@ -128,14 +129,15 @@ async def test_a_local_job_that_panics_has_failed_and_is_not_run_for_ever(tmp_pa
         created=datetime.now(UTC),
     )
     store.create(job, runner.encode_inputs([SamplerPub.coerce(circuit)]))
-    service = LocalJobService(store)
-    with runner._backends_lock:
+    backends = LocalBackends()
+    service = LocalJobService(store, backends)
+    with backends._lock:
         await service.status(job.job_id)
-        while not (running := threads_in(runner.local_backend)):
+        while not (running := threads_in(LocalBackends.backend)):
             await asyncio.sleep(0.01)
         raise_in(running[0], PanicError)
     status = await asyncio.wait_for(
-        wait_for_job(service, job.job_id, WaitLimits(), lambda *_: None), 30
+        wait_for_job(service, AwaitedJob(job.job_id), WaitLimits(), lambda *_: None), 30
     )
     assert (status.state, status.message) == (JobState.ERROR, "PanicError: ")
 

@@ -35,7 +35,7 @@ from qcsc_prefect.integrations.qiskit import (
 from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
 from qcsc_prefect.integrations.qiskit.waiting import JobWatcher, WaitLimits, wait_for_job
@@ -82,7 +82,9 @@ async def test_each_change_is_told_once_with_the_position_in_the_queue(
     job_id = await submit(config)
     told: list[JobStatus] = []
     waiting = asyncio.create_task(
-        wait_for_job(service, job_id, WaitLimits(), lambda status, _: told.append(status))
+        wait_for_job(
+            service, AwaitedJob(job_id), WaitLimits(), lambda status, _: told.append(status)
+        )
     )
     await asyncio.sleep(1)
     assert [(status.state, status.queue_position) for status in told] == [(JobState.QUEUED, 2)]
@@ -102,7 +104,7 @@ async def test_of_many_jobs_each_is_told_once_with_its_position(
         asyncio.create_task(
             wait_for_job(
                 service,
-                job_id,
+                AwaitedJob(job_id),
                 WaitLimits(first_pause=0.3),
                 lambda status, _, job_id=job_id: told[job_id].append(status),
             )
@@ -128,7 +130,7 @@ async def test_jobs_that_do_not_queue_are_asked_for_no_position(
 ):
     emulated.set_schedule(running_seconds=1)
     job_ids = [await submit(config) for _ in range(5)]
-    waits = [wait_for_job(service, job_id, AT_ONCE, nothing) for job_id in job_ids]
+    waits = [wait_for_job(service, AwaitedJob(job_id), AT_ONCE, nothing) for job_id in job_ids]
     await asyncio.gather(*waits)
     assert emulated.count("metrics") == 0
 
@@ -186,19 +188,17 @@ async def test_fifty_jobs_wait_on_the_requests_of_one(
 ):
     emulated.set_schedule(queued_seconds=math.inf)
     job_ids = await asyncio.gather(*(submit(config) for _ in range(50)))
-    began = time.monotonic()
     waits = [
-        asyncio.create_task(wait_for_job(service, job_id, WaitLimits(first_pause=0.3), nothing))
+        asyncio.create_task(
+            wait_for_job(service, AwaitedJob(job_id), WaitLimits(first_pause=0.3), nothing)
+        )
         for job_id in job_ids
     ]
-    await asyncio.sleep(3)  # a service that has seen none of the jobs asks for each of them once
-    # They are asked for their places in the queue one after the other, two a second.
-    asked, seconds = emulated.count("metrics"), time.monotonic() - began
-    assert 10 <= asked <= 10 + 2 * seconds
+    await asyncio.sleep(3)  # each is asked for once, since nothing is said here of any
     emulated.clear_requests()
     await asyncio.sleep(3)
-    assert emulated.count() - emulated.count("metrics") <= 10
-    assert emulated.count() <= 3 * 5
+    assert 1 <= emulated.count() <= 10
+    assert emulated.count("metrics") == 0, "the places of so many are of no interest"
     emulated.release_jobs()
     assert {status.state for status in await asyncio.gather(*waits)} == {JobState.DONE}
 
@@ -233,14 +233,14 @@ async def test_an_unknown_state_is_given_up(prefect_home: Path, emulated, config
     job_id = await submit(config)
     limits = WaitLimits(unknown_state=0.5)
     with pytest.raises(ResultUnavailableError, match="'MEDITATING'"):
-        await asyncio.wait_for(wait_for_job(service, job_id, limits, nothing), 20)
+        await asyncio.wait_for(wait_for_job(service, AwaitedJob(job_id), limits, nothing), 20)
 
 
 async def test_an_outage_is_waited_out(prefect_home: Path, emulated, config, service):
     emulated.set_schedule(running_seconds=2)
     job_id = await submit(config)
     emulated.faults.malform("job", times=5)
-    status = await wait_for_job(service, job_id, WaitLimits(), nothing)
+    status = await wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing)
     assert status.state is JobState.DONE
     assert emulated.faults.pending == ()
 
@@ -250,7 +250,7 @@ async def test_no_look_comes_before_the_service_asks_for_it(
 ):
     job_id = await submit(config)
     emulated.faults.answer("job", status=408, retry_after=2)
-    await wait_for_job(service, job_id, AT_ONCE, nothing)
+    await wait_for_job(service, AwaitedJob(job_id), AT_ONCE, nothing)
     asked = [record.time for record in emulated.requests if record.endpoint == "job"]
     assert (asked[1] - asked[0]).total_seconds() >= 2
 
@@ -260,7 +260,9 @@ async def test_a_request_that_is_put_off_does_not_end_the_wait(
 ):
     job_id = await submit(config)
     emulated.faults.answer("job", status=429, retry_after=4)  # longer than the patience
-    status = await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(), nothing), 15)
+    status = await asyncio.wait_for(
+        wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing), 15
+    )
     assert status.state is JobState.DONE
 
 
@@ -271,7 +273,9 @@ async def test_an_outage_without_end_is_an_error_with_its_facts(
     job_id = await submit(config)
     emulated.faults.answer("job", status=429, times=None, retry_after=None)
     with pytest.raises(JobError) as caught:
-        await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=0.5), nothing), 20)
+        await asyncio.wait_for(
+            wait_for_job(service, AwaitedJob(job_id), WaitLimits(outage=0.5), nothing), 20
+        )
     assert (caught.value.status, caught.value.retryable) == (429, True)
 
 
@@ -284,11 +288,15 @@ async def test_a_service_that_never_answers_is_an_outage(
     service = RuntimeJobService(ConfiguredInstance(emulated.instance, config))
     emulated.faults.delay(60, "job")
     with pytest.raises(JobError, match="timed out") as caught:
-        await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=1.0), nothing), 30)
+        await asyncio.wait_for(
+            wait_for_job(service, AwaitedJob(job_id), WaitLimits(outage=1.0), nothing), 30
+        )
     assert caught.value.retryable is True
     emulated.faults.clear()
     emulated.release_jobs()
-    assert (await wait_for_job(service, job_id, WaitLimits(), nothing)).state is JobState.DONE
+    assert (
+        await wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing)
+    ).state is JobState.DONE
 
 
 async def test_a_search_that_is_refused_leaves_asking_for_each_job(
@@ -297,7 +305,7 @@ async def test_a_search_that_is_refused_leaves_asking_for_each_job(
     emulated.set_schedule(running_seconds=1.5)
     job_ids = [await submit(config) for _ in range(3)]
     emulated.faults.answer("search", status=403, times=None)
-    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    waits = [wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing) for job_id in job_ids]
     statuses = await asyncio.wait_for(asyncio.gather(*waits), 30)
     assert {status.state for status in statuses} == {JobState.DONE}
 
@@ -341,7 +349,8 @@ async def test_an_odd_answer_for_one_job_ends_no_wait(
         body = {"jobs": [running(job_ids[0]), odd(job_ids[1])], "count": 2}
         emulated.faults.replace_body("search", body)
     waits = [
-        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+        asyncio.create_task(wait_for_job(service, AwaitedJob(job_id), AT_ONCE, nothing))
+        for job_id in job_ids
     ]
     await until_answered(emulated)
     assert not any(wait.done() for wait in waits)
@@ -355,7 +364,7 @@ async def test_an_odd_answer_for_a_job_alone_is_an_outage(
     job_id = await submit(config)
     for odd in ODD_JOBS.values():
         emulated.faults.replace_body("job", odd(job_id))
-    status = await wait_for_job(service, job_id, AT_ONCE, nothing)
+    status = await wait_for_job(service, AwaitedJob(job_id), AT_ONCE, nothing)
     assert status.state is JobState.DONE
     assert emulated.faults.pending == ()
 
@@ -369,7 +378,8 @@ async def test_an_odd_answer_to_a_search_is_an_outage(
     for body in bodies:
         emulated.faults.replace_body("search", body)
     waits = [
-        asyncio.create_task(wait_for_job(service, job_id, AT_ONCE, nothing)) for job_id in job_ids
+        asyncio.create_task(wait_for_job(service, AwaitedJob(job_id), AT_ONCE, nothing))
+        for job_id in job_ids
     ]
     await until_answered(emulated)
     assert emulated.count("job") == 2, "before the search was possible, and never because it failed"
@@ -384,7 +394,9 @@ async def test_an_odd_answer_for_ever_is_an_error_of_that_job(
     job_id = await submit(config)
     emulated.faults.replace_body("job", {"id": job_id, "state": None}, times=None)
     with pytest.raises(JobError, match=f"Asking for job {job_id} failed") as caught:
-        await asyncio.wait_for(wait_for_job(service, job_id, WaitLimits(outage=0.5), nothing), 20)
+        await asyncio.wait_for(
+            wait_for_job(service, AwaitedJob(job_id), WaitLimits(outage=0.5), nothing), 20
+        )
     assert caught.value.retryable is True
 
 
@@ -399,7 +411,7 @@ async def test_a_reason_that_cannot_be_read_ends_no_other_wait(
     failed = await submit(config)
     emulated.faults.answer("result", status=status, times=3)
     waits = [
-        asyncio.create_task(wait_for_job(service, job_id, WaitLimits(), nothing))
+        asyncio.create_task(wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing))
         for job_id in (going_on, failed)
     ]
     assert (await asyncio.wait_for(waits[1], 20)).state is JobState.ERROR
@@ -422,7 +434,7 @@ async def test_an_account_that_leads_nowhere_any_more_ends_each_wait_with_its_ow
     job_ids = [await submit(config) for _ in range(2)]
     emulated.faults.answer("instances", status=403, times=None)
     emulated.revoke_access_tokens()
-    waits = [wait_for_job(service, job_id, WaitLimits(), nothing) for job_id in job_ids]
+    waits = [wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing) for job_id in job_ids]
     errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
     for error in errors:
         assert isinstance(error, JobError)
@@ -440,7 +452,7 @@ async def test_nobody_waits_for_a_poller_that_has_ended(
         raise ZeroDivisionError
 
     waits = [
-        watcher.wait(job_id, WaitLimits(), on_change)
+        watcher.wait(AwaitedJob(job_id), WaitLimits(), on_change)
         for job_id, on_change in zip(job_ids, (nothing, stumble), strict=True)
     ]
     errors = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), 20)
@@ -452,7 +464,7 @@ async def test_revoked_access_is_renewed_while_waiting(
 ):
     emulated.set_schedule(running_seconds=2)
     job_id = await submit(config)
-    waiting = asyncio.create_task(wait_for_job(service, job_id, WaitLimits(), nothing))
+    waiting = asyncio.create_task(wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing))
     await asyncio.sleep(0.5)
     emulated.revoke_access_tokens()
     assert (await waiting).state is JobState.DONE
@@ -464,10 +476,10 @@ async def test_a_job_that_is_not_shown_yet_is_waited_for(
     job_id = await submit(config)
     emulated.faults.answer("job", status=404, times=2)
     with pytest.raises(JobNotFoundError):
-        await wait_for_job(service, job_id, WaitLimits(), nothing)
+        await wait_for_job(service, AwaitedJob(job_id), WaitLimits(), nothing)
     emulated.faults.answer("job", status=404, times=2)
     limits = WaitLimits(not_found=20)
-    assert (await wait_for_job(service, job_id, limits, nothing)).state is JobState.DONE
+    assert (await wait_for_job(service, AwaitedJob(job_id), limits, nothing)).state is JobState.DONE
 
 
 async def test_max_wait_leaves_the_job_alone(prefect_home: Path, emulated, config):

@@ -23,9 +23,9 @@ from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.runtime.wire import (
     clock_ahead,
-    handed_out_once,
     own_requests,
     watch_post,
+    whole_results,
 )
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.testing import (
@@ -235,16 +235,21 @@ def test_a_retry_after_is_kept_or_handed_on(
     ],
 )
 def test_a_whole_answer_is_taken(session: requests.Session, path: str, body: bytes) -> None:
-    with served((200, {}, body)) as server:
+    with served((200, {}, body)) as server, whole_results():
         assert session.get(server.url + path).content == body
         assert len(server.seen) == 1
 
 
-def test_what_is_handed_out_once_is_taken_as_it_is(session: requests.Session) -> None:
-    with served((200, {}, b"")) as server:
-        with handed_out_once():
-            assert session.get(f"{server.url}/jobs/a/results").content == b""
+@pytest.mark.parametrize("body", [b"", b"Traceback of a job that failed"])
+def test_a_result_is_taken_as_it_comes_unless_it_must_be_whole(
+    session: requests.Session, body: bytes
+) -> None:
+    with served((200, {}, body), WHOLE) as server:
+        assert session.get(f"{server.url}/jobs/a/results").content == body
         assert len(server.seen) == 1
+    with served((200, {}, body), WHOLE) as server, whole_results():
+        assert session.get(f"{server.url}/jobs/a/results").json() == {"id": "a"}
+        assert len(server.seen) == 2
 
 
 def free_port() -> int:

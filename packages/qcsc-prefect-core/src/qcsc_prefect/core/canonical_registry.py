@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from qcsc_prefect.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -82,12 +84,18 @@ class CanonicalRegistry:
             describe: See :class:`RegisteredType`.
 
         Raises:
-            ValueError: If the type is registered already, or another type has the tag.
+            ConfigurationError: If the type is registered already, or another type has the tag.
         """
         if value_type in self._types:
-            raise ValueError(f"{value_type.__qualname__} has a canonical form already")
+            raise ConfigurationError(
+                f"A canonical form for {value_type.__qualname__} refused: it has one already. Make "
+                "another registry, or leave it as it is."
+            )
         if any(entry.tag == tag for entry in self._types.values()):
-            raise ValueError(f"the tag {tag!r} belongs to another type already")
+            raise ConfigurationError(
+                f"The tag {tag!r} for {value_type.__qualname__} refused: it belongs to another "
+                "type. Choose another tag."
+            )
         entry = RegisteredType(tag=tag, version=version, encode=encode, describe=describe)
         self._types[value_type] = entry  # type: ignore[assignment]
         self._resolved.clear()

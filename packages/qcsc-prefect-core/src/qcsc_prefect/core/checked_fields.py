@@ -129,7 +129,7 @@ def _plain(value: object, path: str, depth: int) -> object:
     if type(value).__module__ == "numpy" and not isinstance(value, numbers.Number):
         # An array, or a boolean of numpy, which is no number: both say what they are in Python.
         return _plain(value.tolist(), path, depth + 1)  # type: ignore[attr-defined]
-    raise InputError(f"JSON cannot hold a value of type {type(value).__name__}", path=path)
+    raise InputError(f"JSON cannot hold the type {type(value).__name__}", path=path)
 
 
 def _plain_real(value: numbers.Real, path: str) -> float:

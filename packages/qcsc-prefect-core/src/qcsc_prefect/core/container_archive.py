@@ -106,7 +106,7 @@ def load_result(path: str | os.PathLike[str]) -> dict[str, object]:
     decoded = read_container(read_regular_file(Path(path), file_limit()), missing_types="keep")
     if not isinstance(decoded.value, dict):
         raise RecordError(
-            f"{path} holds a {type(decoded.value).__name__} and no saved output; "
+            f"{path} holds a value of type {type(decoded.value).__name__} and no saved output; "
             "read it with qcsc_prefect.core.container."
         )
     if decoded.missing_types:

@@ -196,7 +196,7 @@ def _text_type(
     def build(stored: Sequence[object]) -> object:
         (plain,) = stored
         if type(plain) is not plain_type:
-            raise TypeError(f"a {name} is made of a {plain_type.__name__}")
+            raise TypeError(f"{name} is made of one {plain_type.__name__}")
         return scalar_type(plain)
 
     return ValueType(name, scalar_type, parts, build)

@@ -151,9 +151,9 @@ class TreeWriter:
         value_type = value_type_of(kind)
         if value_type is None:
             raise UnsupportedTypeError(
-                f"{path or 'The value'} is a {kind.__module__}.{kind.__qualname__}, which has no "
-                "place in a stored result. Remove it, replace it by plain data, or register a "
-                "value type.",
+                f"{path or 'The value'} is of type {kind.__module__}.{kind.__qualname__}, which "
+                "has no place in a stored result. Remove it, replace it by plain data, or register "
+                "a value type.",
                 path=path,
             )
         try:
@@ -206,7 +206,9 @@ class TreeReader:
         if kind is not list:
             if node is None or kind in _BARE_TYPES:
                 return node
-            raise DamagedRecordError(f"The record holds a {kind.__name__}, which no writer makes.")
+            raise DamagedRecordError(
+                f"The record holds something of type {kind.__name__}, which no writer makes."
+            )
         items: list[object] = node  # type: ignore[assignment]
         tag = items[0] if items else None
         reader = self._readers.get(tag) if isinstance(tag, str) else None
@@ -267,7 +269,7 @@ class TreeReader:
         except Exception as exc:
             # Constructors of other packages refuse forged parts with errors of any kind.
             raise DamagedRecordError(
-                f"The record's parts of a {value_type.name} make no such value: {exc}"
+                f"The record's parts of one {value_type.name} make no such value: {exc}"
             ) from exc
 
     def _installed_type(self, name: str, reads_as: Sequence[str]) -> ValueType[Any] | None:

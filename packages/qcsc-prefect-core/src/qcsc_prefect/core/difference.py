@@ -201,4 +201,4 @@ def _text(value: object) -> str:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         text = repr(value)
         return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"

@@ -106,7 +106,10 @@ def input_identity(
     }
     taken = scoped.keys() & inputs.keys()
     if taken:
-        raise InputError(f"the input names {sorted(taken)} are taken", path="inputs")
+        raise InputError(
+            f"the input names {sorted(taken)} are taken; give these inputs other names",
+            path="inputs",
+        )
     return {**inputs, **scoped}
 
 

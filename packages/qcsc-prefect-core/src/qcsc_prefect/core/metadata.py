@@ -32,6 +32,7 @@ _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 #: The schema version that this release writes, and the latest that it reads.
 METADATA_SCHEMA_VERSION = 1
+_COLLECT_AGAIN = "fetch the job again, which collects them anew"
 
 #: A value that JSON can hold; containers hold such values again.
 PlainValue = None | bool | int | float | str | list["PlainValue"] | dict[str, "PlainValue"]
@@ -114,7 +115,8 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
         qpu_seconds: Time that the quantum processor executed circuits.
         charged_seconds: Usage that the service charges; absent while the service has not
             settled it.
-        shots: Shots asked for each PUB; absent where its PUBs were to have different ones.
+        shots: Shots asked for each PUB, or taken where that is not known; absent where they
+            differ.
         precision: Target precision asked for each PUB; absent where they were to have different
             ones.
         options: The options that the job was run with, as far as they are known.
@@ -198,15 +200,18 @@ def _read(record_type: type[_Record], stored: object, where: str) -> _Record:
     if not isinstance(stored, Mapping):
         raise RecordError(
             f"job metadata cannot be read at `$.{where}`: expected a mapping, "
-            f"got {type(stored).__name__}"
+            f"got {type(stored).__name__}; {_COLLECT_AGAIN}"
         )
     for field in msgspec.structs.fields(record_type):
         if field.required and field.name not in stored:
-            raise RecordError(f"job metadata cannot be read at `$.{prefix}{field.name}`: missing")
+            raise RecordError(
+                f"job metadata cannot be read at `$.{prefix}{field.name}`: missing; "
+                f"{_COLLECT_AGAIN}"
+            )
     known = {name: stored[name] for name in record_type.__struct_fields__ if name in stored}
     try:
         return record_type(**known)
     except InputError as error:
         raise RecordError(
-            f"job metadata cannot be read at `$.{prefix}{error.path}`: {error}"
+            f"job metadata cannot be read at `$.{prefix}{error.path}`: {error}; {_COLLECT_AGAIN}"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -11,12 +11,22 @@ from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
 from qcsc_prefect.integrations.qiskit.config_fields import (
     is_length_of_time,
+    named_choice,
+    reasons_of,
     refuse_bad_fields,
+    stripped,
     without_unknown_fields,
 )
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
@@ -30,18 +40,13 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefect.client.schemas.objects import BlockDocument
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = ["QiskitRuntimeConfig"]
-
-
-def _stripped(text: str) -> str:
-    if not (stripped := text.strip()):
-        raise ValueError("it is blank; leave it out, or say what it is")
-    return stripped
 
 
 class QiskitRuntimeConfig(Block):
@@ -59,8 +64,8 @@ class QiskitRuntimeConfig(Block):
     do nothing on the channel ``local``.
 
     A subclass may have a ``get_service`` or ``get_backend`` of its own, for example to choose the
-    least busy device: the tasks call them, in a thread. Jobs on this machine run in a process of
-    their own and do not.
+    least busy device: the tasks call them, in a thread. On the channel ``local`` they call
+    ``get_backend``, in every process that runs the job.
 
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -68,8 +73,7 @@ class QiskitRuntimeConfig(Block):
         5
     """
 
-    # What was handed in for a field may be a token.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be a token
 
     _block_type_name = "Qiskit Runtime Config"
     _block_type_slug = "qiskit-runtime-config"
@@ -139,18 +143,18 @@ class QiskitRuntimeConfig(Block):
     )
     @classmethod
     def _named(cls, value: object) -> object:
-        return _stripped(value) if isinstance(value, str) else value
+        return stripped(value) if isinstance(value, str) else value
 
     @field_validator("token", mode="before")
     @classmethod
     def _spelt(cls, value: object) -> object:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return SecretStr(_stripped(text)) if isinstance(text, str) else value
+        return SecretStr(stripped(text)) if isinstance(text, str) else value
 
     @field_validator("plans_preference")
     @classmethod
     def _plans(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else [_stripped(plan) for plan in value]
+        return None if value is None else [stripped(plan) for plan in value]
 
     @field_validator("max_time")
     @classmethod
@@ -162,16 +166,30 @@ class QiskitRuntimeConfig(Block):
             "'2h 30m'"
         )
 
-    @field_validator("channel", mode="before")
+    @field_validator("channel", "primitives", "mode", mode="before")
     @classmethod
-    def _living_channel(cls, value: object) -> object:
-        channel = _stripped(value) if isinstance(value, str) else value
-        if channel == "ibm_quantum":
-            raise ValueError(
-                "the channel 'ibm_quantum' was switched off by IBM; write 'ibm_quantum_platform', "
-                "with an API key and an instance of the new platform"
-            )
-        return channel
+    def _chosen(cls, value: object, info: ValidationInfo) -> object:
+        return named_choice(value, cls.model_fields[str(info.field_name)].annotation)
+
+    @classmethod
+    def _load_from_block_document(
+        cls,
+        block_document: BlockDocument,
+        validate: bool = True,  # noqa: FBT001, FBT002 - Prefect's own signature
+    ) -> Self:
+        # What Prefect says of a block that is refused names neither the field nor the way out.
+        try:
+            return super()._load_from_block_document(block_document, validate=validate)
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            reasons = reasons_of(error.__cause__)
+        raise QiskitRuntimeConfigError(
+            f"The QiskitRuntimeConfig block {block_document.name!r} cannot be used: {reasons}. "
+            "Mend it in the Prefect UI, or save it anew: "
+            "QiskitRuntimeConfig(...).save(name, overwrite=True), in a notebook and in async code "
+            "await ...asave(name, overwrite=True)."
+        )
 
     def get_service(self) -> QiskitRuntimeService:
         """Create a native ``QiskitRuntimeService`` from the configured fields.
@@ -205,8 +223,8 @@ class QiskitRuntimeConfig(Block):
         which instance is billed, a proxy who reads along.
 
         Args:
-            key: A secret of the caller's; without it neither the token nor a proxy's password can
-                be looked for in the fingerprint.
+            key: A secret of the caller's, of up to 64 bytes; without it neither the token nor a
+                proxy's password can be looked for in the fingerprint.
 
         Returns:
             32 bytes.
@@ -225,7 +243,9 @@ class QiskitRuntimeConfig(Block):
         # A class of somebody's own may make other services and backends of the same fields.
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = json.dumps([kind, self._service_arguments()], sort_keys=True, default=repr)
-        return hmac.digest(key, arguments.encode(), "sha256")
+        # Keyed BLAKE2 keeps the interpreter, which HMAC lets go: among busy threads the event loop
+        # would wait for it again with each of the ten fingerprints of a job.
+        return hashlib.blake2b(arguments.encode(), key=key, digest_size=32).digest()
 
     def get_backend(self) -> BackendV2:
         """Return the configured backend from the native Qiskit service.
@@ -267,7 +287,8 @@ class QiskitRuntimeConfig(Block):
         """
         if self.backend_name is None:
             raise QiskitRuntimeConfigError(
-                "The QiskitRuntimeConfig names no backend. Set backend_name, for example "
+                "Tried to get the backend, but the QiskitRuntimeConfig names none. Set "
+                "backend_name, for example "
                 "QiskitRuntimeConfig(channel='local', backend_name='fake_manila')."
             )
         if self.channel == "local":

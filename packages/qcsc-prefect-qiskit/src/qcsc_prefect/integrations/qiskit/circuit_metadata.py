@@ -63,7 +63,7 @@ class _WholeEncoder(RuntimeEncoder):  # type: ignore[misc]
         """Return what the client would write; it writes null for a function."""
         written = super().default(obj)
         if written is None:
-            raise TypeError(f"the client drops a {type(obj).__name__}")
+            raise TypeError(f"the client drops the type {type(obj).__name__}")
         return written
 
 

@@ -17,7 +17,7 @@ from qcsc_prefect.integrations.qiskit.sentences import sentence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["config_failure"]
+__all__ = ["config_failure", "own_backend_failure"]
 
 
 def config_failure(
@@ -44,6 +44,27 @@ def config_failure(
     """
     reason = redacted(str(cause).strip(), secrets) or type(cause).__name__
     error = _described(tried, cause, reason)
+    error.__cause__ = _without_credentials(cause, secrets)
+    return error
+
+
+def own_backend_failure(
+    method: str, cause: Exception, secrets: Sequence[str] = ()
+) -> QiskitRuntimeConfigError:
+    """Return the error of a backend that a configuration's own method did not give.
+
+    Raise it outside of the ``except`` block, as that of `config_failure`.
+
+    Args:
+        method: The name of the method.
+        cause: What the method let out.
+        secrets: Texts that must stand nowhere in the error.
+    """
+    reason = redacted(str(cause).strip(), secrets).rstrip(".")
+    error = QiskitRuntimeConfigError(
+        f"Tried to get the backend by {method}() of the configuration: {type(cause).__name__}: "
+        f"{reason}. Mend that method, or the fields that it reads."
+    )
     error.__cause__ = _without_credentials(cause, secrets)
     return error
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import Secret
+from pydantic_core import PydanticCustomError
 
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
@@ -18,10 +19,21 @@ from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["is_length_of_time", "refuse_bad_fields", "without_unknown_fields"]
+    from pydantic import ValidationError
+
+__all__ = [
+    "is_length_of_time",
+    "named_choice",
+    "reasons_of",
+    "refuse_bad_fields",
+    "stripped",
+    "without_unknown_fields",
+]
 
 logger = logging.getLogger(__name__)
 
+#: A longer text may be a token in the wrong place.
+_LONGEST_NAME = 25
 #: What others call the fields.
 _OTHER_NAMES = {"api_key": "token", "apikey": "token", "crn": "instance", "name": "account_name"}
 #: Written into stored fields by Prefect itself.
@@ -91,6 +103,37 @@ def without_unknown_fields(
     return {name: value for name, value in stored.items() if name not in unknown}
 
 
+def stripped(text: str) -> str:
+    """Return a text without spaces around it; a blank one is refused."""
+    if not (bare := text.strip()):
+        raise _refusal("it is blank; leave it out, or say what it is")
+    return bare
+
+
+def named_choice(value: object, annotation: object) -> object:
+    """Return the value of a field that takes certain names; another name is refused.
+
+    Args:
+        value: What was given.
+        annotation: Type of the field, such as ``Literal["a", "b"] | None``.
+    """
+    if not isinstance(value, str):
+        return value
+    name = stripped(value)
+    if name == "ibm_quantum":
+        raise _refusal(
+            "the channel 'ibm_quantum' was switched off by IBM; write 'ibm_quantum_platform', "
+            "with an API key and an instance of the new platform"
+        )
+    choices = [choice for choice in _choices(annotation) if isinstance(choice, str)]
+    if name not in choices:
+        shown = repr(name) if len(name) <= _LONGEST_NAME else "the value"
+        raise _refusal(
+            f"{shown} is none of {', '.join(map(repr, choices))}.{did_you_mean(name, choices)}"
+        )
+    return name
+
+
 def is_length_of_time(value: int | str) -> bool:
     """Say whether a batch or session can be open for as long as this.
 
@@ -114,3 +157,23 @@ def _unknown(given: Mapping[str, object], known: Collection[str]) -> list[str]:
 
 def _list_of(known: Collection[str]) -> str:
     return f" It has: {', '.join(sorted(known))}."
+
+
+def reasons_of(error: ValidationError) -> str:
+    """Return what was wrong with which field, without a value: it may be a token."""
+    reasons = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, reason["loc"])), reason["msg"].rstrip("."))))
+        for reason in reasons
+    )
+
+
+def _choices(annotation: object) -> list[object]:
+    found: list[object] = []
+    for part in get_args(annotation):
+        found += _choices(part) or [part]
+    return found
+
+
+def _refusal(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{reason}", {"reason": reason})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, input_tag_of
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
@@ -49,7 +49,7 @@ async def settle_late(service: JobService, reference: JobReference) -> None:
         await asyncio.sleep(wait + -(time.monotonic() + wait) % _TOGETHER)
         try:
             await lookup.settle_late(str(reference.job_id), since)
-        except JobError as error:
+        except NO_ANSWER as error:
             run_logger().info(
                 "Whether another machine submitted the input of job %s could not be checked: %s",
                 reference.job_id,
@@ -69,7 +69,7 @@ async def kept_in_its_place(
     logger = run_logger()
     try:
         kept = await lookup.job_repeated_by(str(reference.job_id))
-    except JobError as error:
+    except NO_ANSWER as error:
         logger.warning(
             "Job %s was cancelled; whether that was done because another job of the same input is "
             "kept could not be checked: %s",

@@ -18,6 +18,7 @@ interactive timeout (a minute or so, decided by the plan).
 from __future__ import annotations
 
 import atexit
+import contextvars
 import functools
 import os
 import threading
@@ -25,7 +26,10 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 
+from httpx import HTTPError
+from prefect import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
 
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
@@ -49,6 +53,8 @@ CLOSE_SECONDS = 30.0
 
 #: Seconds between two looks at a run whose end no hook may tell of.
 _LOOK_SECONDS = 0.2
+#: Seconds between two questions to Prefect's server about a run that is retried.
+_ASK_SECONDS = 2.0
 #: Seconds that the hooks of a run have to do it themselves.
 _HOOK_SECONDS = 0.5
 
@@ -74,6 +80,10 @@ class ExecutionGroup:
         self._max_time = config.max_time
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
+
+    def is_open_on(self, backend: IBMBackend) -> bool:
+        """Whether there is a native batch or session on a backend."""
+        return backend.name in self._open
 
     def open_on(self, backend: IBMBackend) -> Session:
         """Return the native batch or session on a backend, opening it if there is none; blocks.
@@ -274,7 +284,11 @@ def current_group(config: QiskitRuntimeConfig) -> ExecutionGroup | None:
         if run.flow_run.id not in _groups:
             _groups[run.flow_run.id] = {}
             threading.Thread(
-                target=_close_when_over, args=(run.flow_run,), name="qcsc-run-end", daemon=True
+                # Prefect's settings are in the context.
+                target=contextvars.copy_context().run,
+                args=(_close_when_over, run.flow_run),
+                name="qcsc-run-end",
+                daemon=True,
             ).start()
         return _groups[run.flow_run.id].setdefault(key, group)
 
@@ -296,8 +310,13 @@ def _close_when_over(flow_run: FlowRun) -> None:
     A flow that returns ``Cancelled()`` does. Prefect's engine notes the state of a run of this
     process in the object that its context holds, so looking at it costs nothing.
     """
+    began = flow_run.state
     while flow_run.id in _groups:
-        if flow_run.state is not None and flow_run.state.is_final():
+        state = flow_run.state
+        if state is not None and began is not None and state.id != began.id:
+            # Another state while the run goes on: it is retried, with an object of its own.
+            state = state if state.is_final() else _state_on_server(flow_run.id)
+        if state is not None and state.is_final():
             time.sleep(_HOOK_SECONDS)
             with _groups_lock:
                 groups = _groups.pop(flow_run.id, {})
@@ -305,6 +324,16 @@ def _close_when_over(flow_run: FlowRun) -> None:
                 group.close()
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def _state_on_server(flow_run_id: UUID) -> State | None:
+    """Ask Prefect for the state of a run; None where it does not answer."""
+    time.sleep(_ASK_SECONDS)
+    try:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(flow_run_id).state
+    except (HTTPError, PrefectException):
+        return None
 
 
 def _close_after(flow: Flow[..., object]) -> None:

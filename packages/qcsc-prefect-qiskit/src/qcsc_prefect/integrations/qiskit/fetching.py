@@ -8,14 +8,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-import anyio
 import msgspec
 from prefect.results import get_result_store
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
-    JobError,
     JobFailedError,
     JobReferenceError,
     JobTimeLimitError,
@@ -25,13 +23,13 @@ from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
-from qcsc_prefect.integrations.qiskit.job_age import age_of
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
+from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
@@ -190,7 +188,7 @@ async def _kept_output(key: str, arguments: FetchArguments) -> JobOutput | None:
 def _misfit(output: object, reference: JobReference) -> str | None:
     """Say in what a stored output differs from what is asked for; None where it does not."""
     if not isinstance(output, dict):
-        return f"it is a {type(output).__name__}"
+        return f"it is of type {type(output).__name__}"
     asked = {
         "job_id": reference.job_id,
         "primitive": reference.primitive,
@@ -237,7 +235,9 @@ async def _fetch(
     job_id = str(reference.job_id)
     _raise_unless_done(status, job_id, reference.backend_name)
     try:
-        fetched = await service.result(job_id, seconds=_time_left(arguments.max_wait, began))
+        fetched = await service.result(
+            job_id, seconds=_time_left(arguments.max_wait, began), status=status
+        )
     except ResultUnavailableError as error:
         if error.retryable is not False:
             raise
@@ -257,7 +257,7 @@ async def _fetch(
     # PUBs that name their own count for more than the call.
     output.update({name: metadata.get(name) for name in ("shots", "precision") if name in output})
     if key is not None and await _keep_output(key, output):
-        await service.forget_result_text(job_id)
+        await service.forget_result_text(fetched)
     return output
 
 
@@ -287,7 +287,7 @@ async def _metadata(
                     options=options, pubs=pubs, job=fetched.native_job, result=fetched.result
                 )
             )
-    except (TimeoutError, JobError, QiskitRuntimeConfigError) as error:
+    except (TimeoutError, *NO_ANSWER) as error:
         # The result is there, and its description does not hold it up.
         run_logger().warning(
             "The metadata of job %s are incomplete, they could not be collected (%s: %s)",
@@ -340,36 +340,43 @@ async def _waited_for(
             if cancel_job and not waiters.is_alone():
                 run_logger().warning("Job %s is not cancelled: somebody else waits for it", job_id)
                 cancel_job = False
-            with anyio.CancelScope(shield=True):
-                await after_cancellation(
-                    await open_service_of_job(config, arguments.reference),
-                    job_id,
-                    run_logger(),
-                    during="wait",
-                    cancel_job=cancel_job,
-                )
+
+            async def cancel() -> bool:
+                return await (await open_service_of_job(config, arguments.reference)).cancel(job_id)
+
+            await after_cancellation(
+                cancel, job_id, run_logger(), during="wait", cancel_job=cancel_job
+            )
             raise
 
 
 async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
-    job_id = str(arguments.reference.job_id)
-    age = age_of(arguments.reference, await service.now())
+    reference = arguments.reference
+    job_id = str(reference.job_id)
+    awaited = AwaitedJob(job_id, reference.tags or (), submission_time(reference))
+    age = age_of(reference, await service.now())
+    shown_within = 0.0 if service.shows_jobs_at_once else DEFAULT_VISIBILITY_DELAY
     limits = WaitLimits(
         max_wait=arguments.max_wait,
         first_look=service.first_pause if age < JUST_NOW else 0.0,
         first_pause=service.first_pause,
-        not_found=max(0.0, DEFAULT_VISIBILITY_DELAY - age),
+        not_found=max(0.0, shown_within - age),
     )
     reporter = JobReporter(
         job_id=job_id,
-        backend_name=arguments.reference.backend_name,
+        backend_name=reference.backend_name,
         job_url=lambda: service.job_url(job_id),
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )
     settling = asyncio.create_task(settle_late(service, arguments.reference))
     try:
-        return await wait_for_job(service, job_id, limits, reporter.note)
+        return await wait_for_job(service, awaited, limits, reporter.note)
+    except asyncio.CancelledError:
+        # Ctrl-C ends a temporary Prefect server too. Each moment spent here is one in which it
+        # goes, and what Prefect tells it next is then tried for over a minute.
+        reporter.leave()
+        raise
     finally:
         settling.cancel()
         await reporter.finish()

@@ -6,22 +6,28 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 
 if TYPE_CHECKING:
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
+    from collections.abc import Awaitable, Callable
+
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["after_cancellation"]
 
 
 async def after_cancellation(
-    service: JobService, job_id: str, logger: RunLogger, *, during: str, cancel_job: bool
+    cancel: Callable[[], Awaitable[bool]],
+    job_id: str,
+    logger: RunLogger,
+    *,
+    during: str,
+    cancel_job: bool,
 ) -> None:
     """Leave a job alone or cancel it, and say which in the log; not cancelled itself.
 
     Args:
-        service: Where the job runs.
+        cancel: Cancels the job; says whether that was in time.
         job_id: The job.
         logger: Logger of the task run.
         during: What was cancelled, as a noun: ``"wait"``.
@@ -36,8 +42,8 @@ async def after_cancellation(
         return
     try:
         with anyio.CancelScope(shield=True):
-            cancelled = await service.cancel(job_id)
-    except JobError as error:
+            cancelled = await cancel()
+    except NO_ANSWER as error:
         logger.warning(
             "The %s of job %s was cancelled, and the job could not be cancelled with it: %s",
             during,

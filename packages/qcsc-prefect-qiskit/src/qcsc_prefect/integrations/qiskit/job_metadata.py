@@ -276,7 +276,9 @@ def _plain_options(options: object) -> dict[str, PlainValue] | None:
         return plain_mapping(
             {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         )
-    raise TypeError(f"options are a {type(options).__name__}, neither a mapping nor a dataclass")
+    raise TypeError(
+        f"options are of type {type(options).__name__}, neither a mapping nor a dataclass"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -311,7 +313,7 @@ def _pubs(
 def _effort_of_all(
     pubs: Sequence[PubMetadata], shots: int | None, precision: float | None
 ) -> dict[str, object]:
-    """Return what was asked for each PUB, where that is the same for all of them."""
+    """Return what was asked for each PUB, or else taken, where that is the same for all."""
     asked: dict[str, tuple[object, set[object]]] = {
         "shots": (shots, {pub.shots_asked for pub in pubs}),
         "precision": (precision, {pub.precision for pub in pubs}),
@@ -323,6 +325,10 @@ def _effort_of_all(
         else:
             [one, *others] = of_pubs
             facts[name] = None if others else one
+    taken = {pub.shots for pub in pubs}
+    if precision is None and facts == {"shots": None, "precision": None} and len(taken) == 1:
+        # Nobody here knows what was asked for, such as for a job of which only the id was given.
+        facts["shots"] = taken.pop()
     return facts
 
 

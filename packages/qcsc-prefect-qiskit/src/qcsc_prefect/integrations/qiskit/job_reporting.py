@@ -70,6 +70,12 @@ class JobReporter:
                 word=status.raw_state,
             )
 
+    def leave(self) -> None:
+        """Leave the artifact as it is; waits for nothing."""
+        if self._progress is not None:
+            self._progress.leave()
+            self._progress = None
+
     async def finish(self) -> None:
         """Show the last state that was seen; short, and silent about failures of the API."""
         if self._progress is not None and self._last is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from pydantic import BaseModel
 
-from qcsc_prefect.core.errors import UnsupportedTypeError
+from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 
 __all__ = ["options_mapping"]
 
@@ -28,6 +29,7 @@ def options_mapping(options: object) -> dict[str, Any] | None:
 
     Raises:
         UnsupportedTypeError: If it is none of these.
+        InputError: If the default shots or precision are not above 0.
 
     Example:
         >>> from qiskit_ibm_runtime import SamplerOptions
@@ -45,6 +47,13 @@ def options_mapping(options: object) -> dict[str, Any] | None:
             path="options",
         )
     plain: dict[str, Any] = _plain(options)
+    for name in ("default_shots", "default_precision"):
+        value = plain.get(name)
+        if isinstance(value, Real) and not float(value) > 0:
+            raise InputError(
+                f"options.{name} refused: expected a number above 0, got {value!r}.",
+                path=f"options.{name}",
+            )
     return plain
 
 

@@ -129,10 +129,19 @@ def _bad_values(error: ValidationError, options: Mapping[str, object]) -> dict[_
         path = _path_in(options, detail["loc"])
         # Of each type that an option may have there is a complaint; this one says the least.
         if detail["type"] != "is_instance_of":
-            words, given = detail["msg"].removeprefix("Value error, "), shortened(detail["input"])
+            words = detail["msg"].removeprefix("Value error, ")
+            given = detail["input"]
             already_said = words.rstrip(".").endswith(f"is =={given}")
-            faults.setdefault(path, sentence(words) + ("" if already_said else f" It is {given}."))
+            # A whole group of options would bury what is said of it.
+            left_out = already_said or _is_many(given)
+            faults.setdefault(
+                path, sentence(words) + ("" if left_out else f" It is {shortened(given)}.")
+            )
     return faults
+
+
+def _is_many(value: object) -> bool:
+    return isinstance(value, Mapping) or _is_group(value) or dataclasses.is_dataclass(value)
 
 
 def _path_in(options: Mapping[str, object], location: Sequence[int | str]) -> _Path:

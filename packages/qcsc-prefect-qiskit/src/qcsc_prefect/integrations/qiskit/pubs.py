@@ -67,7 +67,11 @@ def collect_pubs(pubs: object) -> list[object]:
         )
     collected = list(pubs)
     if not collected:
-        raise InputError("pubs refused: the iterable holds no PUB.", path="pubs")
+        raise InputError(
+            "pubs refused: the iterable holds no PUB. Pass at least one; a generator gives its "
+            "PUBs once.",
+            path="pubs",
+        )
     return collected
 
 

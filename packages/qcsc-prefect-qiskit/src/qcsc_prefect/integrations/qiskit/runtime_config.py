@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
@@ -35,18 +33,16 @@ def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | Non
     return config.backend_name or name
 
 
-def require_one_config(
-    runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
-) -> None:
-    """Refuse a call that names no configuration, or two.
+def require_one_config(runtime_block_name: object, runtime_config: object) -> None:
+    """Refuse a call that names no configuration, or two, or one of another type.
 
     Args:
-        runtime_block_name: Name of a saved block.
-        runtime_config: Inline configuration.
+        runtime_block_name: Name of a saved block, or None.
+        runtime_config: Inline configuration, or None.
 
     Raises:
-        ConfigurationError: If both or neither is given, or one that is none; it is a
-            ``ValueError`` too.
+        ConfigurationError: If both or neither is given, or what is given is neither a name nor a
+            configuration; it is a ``ValueError`` too.
     """
     if (runtime_block_name is None) == (runtime_config is None):
         given = "neither was" if runtime_config is None else "both were"
@@ -57,7 +53,7 @@ def require_one_config(
     if not isinstance(runtime_block_name, str | None):
         raise ConfigurationError(
             "runtime_block_name refused: expected the name of a saved QiskitRuntimeConfig block, "
-            f"got {type(runtime_block_name).__name__}."
+            f"got {type(runtime_block_name).__name__}. Pass a configuration as runtime_config=."
         )
     if not isinstance(runtime_config, QiskitRuntimeConfig | None):
         # Not what it is: a mapping may hold a token.
@@ -76,7 +72,7 @@ def _config_to_write(given: object) -> str:
         return f"Name the backend in one: QiskitRuntimeConfig(..., backend_name={given.name!r})."
     if isinstance(given, str):
         return "The name of a saved block is runtime_block_name."
-    return "Write QiskitRuntimeConfig(backend_name=...)."
+    return "Make one, or a subclass of it with a get_service or get_backend of its own."
 
 
 async def resolve_config(
@@ -92,7 +88,8 @@ async def resolve_config(
         The configuration.
 
     Raises:
-        ConfigurationError: If both or neither is given, or there is no block of that name.
+        ConfigurationError: If both or neither is given, or one of another type, there is no block
+            of that name, or it cannot be used.
     """
     require_one_config(runtime_block_name, runtime_config)
     if runtime_config is not None:
@@ -100,22 +97,11 @@ async def resolve_config(
     assert runtime_block_name is not None  # noqa: S101 - for the type checker; checked above
     try:
         return await QiskitRuntimeConfig.aload(runtime_block_name)
+    except ConfigurationError:
+        raise
     except ValueError as error:
         raise ConfigurationError(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
             "server in use. Save one: QiskitRuntimeConfig(...).save(name); in a notebook and in "
             "async code: await QiskitRuntimeConfig(...).asave(name)."
         ) from error
-    except RuntimeError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        # Not from the error: what it says of a field may hold the value of that field.
-        reasons = "; ".join(
-            f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
-            for reason in error.__cause__.errors(include_input=False, include_context=False)
-        )
-    raise ConfigurationError(
-        f"The QiskitRuntimeConfig block {runtime_block_name!r} cannot be used: {reasons}. Mend it "
-        "in the Prefect UI, or save it anew: QiskitRuntimeConfig(...).save(name, overwrite=True), "
-        "and in a notebook and in async code: await ...asave(name, overwrite=True)."
-    )

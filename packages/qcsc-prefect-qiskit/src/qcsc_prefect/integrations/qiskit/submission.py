@@ -19,18 +19,18 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
-    JobError,
     SubmissionError,
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
@@ -232,7 +232,7 @@ class Submitter:
         )
         try:
             return await lookup.job_that_may_show_up(visibility_delay)
-        except JobError as unanswered:
+        except NO_ANSWER as unanswered:
             self.logger.warning("The job could not be looked for: %s", unanswered)
             raise error from None
 
@@ -256,9 +256,10 @@ class Submitter:
 
     async def _after_cancellation(self, submission: asyncio.Task[JobReference]) -> None:
         if not submission.cancelled() and submission.exception() is None:
+            job_id = str(submission.result().job_id)
             await after_cancellation(
-                self.service,
-                str(submission.result().job_id),
+                lambda: self.service.cancel(job_id),
+                job_id,
                 self.logger,
                 during="submission",
                 cancel_job=self.cancel_job_on_cancellation,
@@ -413,7 +414,7 @@ class _OneSubmission:
             oldest = await self._lookup.usable_job_beside(
                 str(own.job_id), self._identity.visibility_delay
             )
-        except JobError as error:
+        except NO_ANSWER as error:
             # The intent stays: a rerun looks again.
             self._logger.info(
                 "Whether another machine submitted the input of job %s at the same moment could "
@@ -430,7 +431,9 @@ class _OneSubmission:
 
     async def _adopt(self, found: ListedJob) -> JobReference:
         draft = self._submitter.draft(
-            self._request, self._identity.input_digest, self._content_digest_of(found)
+            replace(self._request, tags=found.tags or self._request.tags),
+            self._identity.input_digest,
+            self._content_digest_of(found),
         )
         reference = self._submitter.adopted(found, draft)
         if await self._memory.record(reference):

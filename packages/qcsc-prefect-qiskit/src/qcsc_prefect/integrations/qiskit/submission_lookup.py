@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_tags
+from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class SubmissionLookup:
         if duplicate.state in {JobState.INITIALIZING, JobState.QUEUED}:
             try:
                 cancelled = await self._service.cancel(duplicate.job_id)
-            except JobError as error:
+            except NO_ANSWER as error:
                 self._logger.warning(
                     "Job %s is a duplicate of job %s and could not be cancelled: %s",
                     duplicate.job_id,

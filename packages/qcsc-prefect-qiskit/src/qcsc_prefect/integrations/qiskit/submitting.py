@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_sampler_input_digest,
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
@@ -158,11 +159,13 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
     service = await open_job_service(config, request.backend_name)
+    if service.shows_jobs_at_once:
+        cache = replace(cache, visibility_delay=0.0)
     account = account_identity(config, service.instance)
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
     request = replace(request, tags=(*request.tags, *identity.tags))
     _refuse_bad_tags(request.tags)
-    return PreparedSubmission(config, request, identity, service)
+    return PreparedSubmission(config, _found_with_others(request, service), identity, service)
 
 
 async def submit_job(
@@ -212,11 +215,15 @@ async def submit_job(
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    tag = f"qcsc-once-{uuid4().hex}" if len(request.tags) < _MAX_TAGS else None
-    request = replace(request, tags=(*request.tags, *([] if tag is None else [tag])))
     _refuse_bad_tags(request.tags)
+    service = await open_job_service(config, request.backend_name)
+    tag = None
+    if service.instance is not None and len(request.tags) < _MAX_TAGS:
+        tag = f"qcsc-once-{uuid4().hex}"
+        request = replace(request, tags=(*request.tags, tag))
+    request = _found_with_others(request, service)
     submitter = Submitter(
-        await open_job_service(config, request.backend_name),
+        service,
         logger,
         runtime_block_name=arguments.runtime_block_name,
         patience=_patience(),
@@ -313,7 +320,9 @@ def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
         return ()
     if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
         path = "options.environment.job_tags"
-        raise InputError(f"{path} refused: expected a list of strings.", path=path)
+        raise InputError(
+            f"{path} refused: expected a list of strings, got {shortened(tags)}.", path=path
+        )
     return tuple(tags)
 
 
@@ -329,9 +338,16 @@ def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
         if len(tag) > _MAX_TAG_LENGTH:
             raise InputError(
                 f"{path}[{index}] refused: {len(tag)} characters, and the service takes "
-                f"{_MAX_TAG_LENGTH}.",
+                f"{_MAX_TAG_LENGTH}. Shorten it.",
                 path=f"{path}[{index}]",
             )
+
+
+def _found_with_others(request: JobRequest, service: JobService) -> JobRequest:
+    """Add the tag by which one search finds all jobs of this process, where there is room."""
+    if service.instance is None or len(request.tags) == _MAX_TAGS:
+        return request
+    return replace(request, tags=(*request.tags, PROCESS_TAG))
 
 
 def _identity(

@@ -75,7 +75,8 @@ async def run_sampler_task(
             ``runtime_block_name``.
         input_digest: Input digest to be included in the metadata.
         max_wait: Longest wait for the job in seconds; None for no limit.
-        cancel_job_on_cancellation: Whether a cancelled task cancels the job.
+        cancel_job_on_cancellation: Whether a cancelled task cancels the job. One that another flow
+            with the same Prefect home waits for goes on; who waits elsewhere is not known.
 
     Returns:
         A dictionary with ``primitive``, ``backend_name``, ``job_id``, ``shots``, the native
@@ -148,7 +149,8 @@ async def run_estimator_task(
             ``runtime_block_name``.
         input_digest: Input digest to be included in the metadata.
         max_wait: Longest wait for the job in seconds; None for no limit.
-        cancel_job_on_cancellation: Whether a cancelled task cancels the job.
+        cancel_job_on_cancellation: Whether a cancelled task cancels the job. One that another flow
+            with the same Prefect home waits for goes on; who waits elsewhere is not known.
 
     Returns:
         A dictionary with ``primitive``, ``backend_name``, ``job_id``, ``precision``, the native
@@ -409,6 +411,8 @@ async def fetch_qiskit_job_result_task(
             at least five minutes, is the time for the download of the result and for what the
             client makes of it.
         cancel_job_on_cancellation: Whether a cancelled task cancels the job; otherwise it goes on.
+            One that another flow with the same Prefect home waits for always does; who waits
+            elsewhere is not known.
 
     Returns:
         A dictionary with ``primitive``, ``backend_name``, ``job_id``, ``shots`` or ``precision``,

@@ -32,13 +32,17 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService, JobStatus
+    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobService, JobStatus
 
 __all__ = ["WaitLimits", "wait_for_job"]
 
 #: Seconds after which the service is asked again, however long it has asked to be left alone: the
 #: job may have ended long before.
 _LONGEST_PUT_OFF = 3600.0
+#: Seconds after which those are looked at again whose turn did not come.
+_NEXT_TURN = 1.0
+#: Up to so many jobs that are waited for together, people want to know the place of each.
+_WITH_PLACES = 20
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class WaitLimits:
 
 async def wait_for_job(
     service: JobService,
-    job_id: str,
+    job: AwaitedJob,
     limits: WaitLimits,
     on_change: Callable[[JobStatus, float], None],
 ) -> JobStatus:
@@ -77,7 +81,7 @@ async def wait_for_job(
 
     Args:
         service: Where the job runs.
-        job_id: The job.
+        job: The job; takes note of what is learned of it.
         limits: How patiently to wait.
         on_change: Called on the caller's event loop, in a copy of its context, with the status and
             the seconds waited, whenever the state, or the position in the queue, is another than
@@ -100,49 +104,54 @@ async def wait_for_job(
             loop.call_soon_threadsafe(on_change, status, waited, context=context)
 
     waiting = asyncio.run_coroutine_threadsafe(
-        _wait_on_the_pollers_loop(service, job_id, limits, pass_on), _pollers_loop()
+        _wait_on_the_pollers_loop(service, job, limits, pass_on), _pollers_loop()
     )
     try:
         async with asyncio.timeout(limits.max_wait):
             return await asyncio.wrap_future(waiting)
     except TimeoutError as error:
         raise JobWaitTimeoutError(
-            f"Job {job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
+            f"Job {job.job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
             "Fetch it later with fetch_qiskit_job_result_task by this job id, or wait longer "
             "with max_wait.",
-            job_id=job_id,
+            job_id=job.job_id,
         ) from error
 
 
 async def _wait_on_the_pollers_loop(
     service: JobService,
-    job_id: str,
+    job: AwaitedJob,
     limits: WaitLimits,
     on_change: Callable[[JobStatus, float], None],
 ) -> JobStatus:
     if service not in _watchers:
         _watchers[service] = JobWatcher(service)
-    return await _watchers[service].wait(job_id, limits, on_change)
+    return await _watchers[service].wait(job, limits, on_change)
 
 
 @dataclass(eq=False)
 class _WaitedFor:
-    job_id: str
+    job: AwaitedJob
     limits: WaitLimits
     on_change: Callable[[JobStatus, float], None]
     done: asyncio.Future[JobStatus]
     since: float
     due: float
     pause: float = 0.0
-    last: JobStatus | None = None
+    answered_at: float = 0.0
     failing_since: float | None = None
     unknown_since: float | None = None
 
     def schedule(self, now: float) -> None:
+        self.answered_at = now
         waited = now - self.since
         pause = max(self.limits.first_pause, waited * self.limits.growth)
         self.pause = min(pause, self.limits.longest_pause)
         self.due = now + self.pause
+
+    def schedule_next_turn(self, now: float) -> None:
+        """Look again soon: nothing was learned of the job, because others had their turn."""
+        self.pause, self.due = 0.0, now + _NEXT_TURN
 
     def put_off(self, now: float, seconds: float) -> None:
         """Do not look for so many seconds, for which the service has asked."""
@@ -165,13 +174,13 @@ class JobWatcher:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(
-        self, job_id: str, limits: WaitLimits, on_change: Callable[[JobStatus, float], None]
+        self, job: AwaitedJob, limits: WaitLimits, on_change: Callable[[JobStatus, float], None]
     ) -> JobStatus:
         """Wait until a job has ended; see `wait_for_job`."""
         now = time.monotonic()
         done: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
         waited_for = _WaitedFor(
-            job_id, limits, on_change, done, now, now + limits.first_look, limits.first_look
+            job, limits, on_change, done, now, now + limits.first_look, limits.first_look
         )
         self._waited_for.add(waited_for)
         if self._poller is None or self._poller.done():
@@ -204,16 +213,22 @@ class JobWatcher:
                 waited_for.done.set_exception(error)
 
     async def _look(self, jobs: list[_WaitedFor]) -> None:
-        by_id = {waited_for.job_id for waited_for in jobs}
-        answers = await self.service.statuses(sorted(by_id))
+        # Those that have waited longest for their turn come first.
+        jobs.sort(key=lambda waited_for: waited_for.answered_at)
+        answers = await self.service.statuses(
+            [waited_for.job for waited_for in jobs], places=len(self._waited_for) <= _WITH_PLACES
+        )
         now = time.monotonic()
         for waited_for in jobs:
             if waited_for.done.done():
                 continue
-            answer = answers.get(waited_for.job_id)
+            answer = answers.get(waited_for.job.job_id)
+            if answer is None:
+                waited_for.schedule_next_turn(now)
+                continue
             if isinstance(answer, JobError):
                 _note_failure(waited_for, answer, now)
-            elif answer is not None:
+            else:
                 _note_status(waited_for, answer, now)
             waited_for.schedule(now)
             if isinstance(answer, JobError) and answer.retry_after is not None:
@@ -233,8 +248,8 @@ def _note_failure(waited_for: _WaitedFor, error: JobError, now: float) -> None:
 
 def _note_status(waited_for: _WaitedFor, status: JobStatus, now: float) -> None:
     waited_for.failing_since = None
-    if status != waited_for.last:
-        waited_for.last = status
+    known, waited_for.job.last = waited_for.job.last, status
+    if status != known:
         waited_for.on_change(status, now - waited_for.since)
     if status.state.is_final:
         waited_for.done.set_result(status)
@@ -247,10 +262,10 @@ def _note_status(waited_for: _WaitedFor, status: JobStatus, now: float) -> None:
     if now - waited_for.unknown_since >= waited_for.limits.unknown_state:
         waited_for.done.set_exception(
             ResultUnavailableError(
-                f"Job {waited_for.job_id} has been in the state {status.raw_state!r} for "
+                f"Job {waited_for.job.job_id} has been in the state {status.raw_state!r} for "
                 f"{waited_for.limits.unknown_state:g} s, which this release does not know. Look at "
                 "the job on the service's own page, and fetch it again.",
-                job_id=waited_for.job_id,
+                job_id=waited_for.job.job_id,
             )
         )
 

@@ -124,7 +124,7 @@ def _names(key: object) -> tuple[str, ...]:
         return (key.name,)
     if not isinstance(key, Iterable):
         raise InputError(
-            f"a parameter must be named or given itself, not by a {type(key).__name__}"
+            f"a parameter must be named or given itself, not by the type {type(key).__name__}"
         )
     return tuple(name for item in key for name in _names(item))
 

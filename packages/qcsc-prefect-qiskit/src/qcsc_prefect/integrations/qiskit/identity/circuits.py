@@ -39,7 +39,7 @@ def build_lazy_circuit(circuit: QuantumCircuit) -> None:
         try:
             _ = circuit.data
         except (AttributeError, ValueError, CircuitError) as error:
-            raise InputError(f"a {type(circuit).__name__} cannot be built: {error}") from error
+            raise InputError(f"the {type(circuit).__name__} cannot be built: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _synthesis_tree(synthesis: EvolutionSynthesis) -> list[object]:
     # The formula's own `settings` leave out some of these, and refuse nothing for QDrift.
     state = vars(synthesis)
     if state["_atomic_evolution"] is not None:
-        raise UnsupportedTypeError(f"a {name} with an atomic evolution of its own has no form")
+        raise UnsupportedTypeError(f"{name} with an atomic evolution of its own has no form")
     return [
         name,
         {

@@ -100,7 +100,7 @@ def digest(prefix: str, identity: Mapping[str, object]) -> str:
     try:
         return f"{prefix}-{digest_value(identity, domain=prefix, registry=identity_registry)}"
     except UnsupportedTypeError as error:
-        way_out = "Leave it out, write it as plain values, or give an input_digest of your own."
+        way_out = "Leave it out, or give an input_digest of your own."
         error.args = (f"{error}. {way_out}",)
         raise
 

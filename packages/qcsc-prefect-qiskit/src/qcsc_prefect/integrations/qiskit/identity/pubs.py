@@ -143,7 +143,7 @@ def _parts(pub: object, *, smallest: int, largest: int) -> tuple[object, ...]:
 def _scope(circuit: object) -> CircuitScope:
     if not isinstance(circuit, QuantumCircuit):
         raise UnsupportedTypeError(
-            f"the first part of a PUB is a circuit, not a {type(circuit).__qualname__}",
+            f"the first part of a PUB is a circuit, not of type {type(circuit).__qualname__}",
             path="circuit",
         )
     with LocatedErrors("circuit"):

@@ -15,26 +15,27 @@ from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADAB
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
 __all__ = [
-    "MOST_LISTED",
+    "PAGE",
     "RAN_TOO_LONG",
     "RawJob",
     "creation_time",
     "is_job",
     "list_jobs",
+    "list_page",
     "listed_job",
     "read_job",
     "status_of",
 ]
 
 #: Jobs in one page; the service's own limit.
-_PAGE = 200
+PAGE = 200
 #: Pages that are read at the most; a tag names a handful of jobs.
 _MAX_PAGES = 10
-#: More jobs than this are not read to learn about some of them.
-MOST_LISTED = 2 * _PAGE
 
 _STATES = {
     "QUEUED": JobState.QUEUED,
@@ -87,51 +88,80 @@ def is_job(answer: object) -> TypeGuard[RawJob]:
     return isinstance(state, dict) and isinstance(state.get("status"), str)
 
 
-def list_jobs(
+def list_page(
     client: RuntimeClient,
     *,
     tag: str | None = None,
     pending: bool | None = None,
     created_after: datetime | None = None,
-    at_most: int | None = None,
-) -> list[object] | None:
-    """Search one instance for jobs; blocks.
+    created_before: datetime | None = None,
+    skip: int = 0,
+) -> tuple[list[object], int]:
+    """Search one instance for jobs, and read one page of what it lists; blocks.
 
     Args:
         client: The native client's connection to the instance.
         tag: Only jobs that carry this tag.
         pending: Only jobs that wait or run (True), or that have ended (False).
         created_after: Only jobs created since then.
-        at_most: How many jobs to read; None for as many as fit on the pages that are read.
+        created_before: Only jobs created until then.
+        skip: How many jobs to pass over.
 
     Returns:
-        What the service says about them, newest first; None if there are more than ``at_most``.
-        Each of them is to be looked at with `is_job`.
+        What the service says about the jobs, newest first, and how many it counts. Each of them is
+        to be looked at with `is_job`.
 
     Raises:
         JobError: If the answer is no list of jobs; asking again may help.
     """
+    answer = client.jobs_get(
+        limit=PAGE,
+        skip=skip,
+        job_tags=None if tag is None else [tag],
+        pending=pending,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    if not _is_list_of_jobs(answer):
+        raise JobError(
+            "Searching for jobs failed: the service's answer is no list of jobs. This may "
+            "pass: try again later.",
+            retryable=True,
+        )
+    return answer["jobs"], answer.get("count", 0)
+
+
+def list_jobs(
+    client: RuntimeClient,
+    *,
+    tag: str | None = None,
+    created_after: datetime | None = None,
+    at_most: int | None = None,
+) -> list[object] | None:
+    """Search one instance for jobs, and read all pages of what it lists; blocks.
+
+    Args:
+        client: The native client's connection to the instance.
+        tag: Only jobs that carry this tag.
+        created_after: Only jobs created since then.
+        at_most: How many jobs to read, or none at all where there are more; None for as many as
+            fit on the pages that are read.
+
+    Returns:
+        As `list_page`; None if there are more jobs than ``at_most``.
+
+    Raises:
+        JobError: If an answer is no list of jobs; asking again may help.
+    """
     found: list[object] = []
     for _ in range(_MAX_PAGES):
-        answer = client.jobs_get(
-            limit=_PAGE,
-            skip=len(found),
-            job_tags=None if tag is None else [tag],
-            pending=pending,
-            created_after=created_after,
-        )
-        if not _is_list_of_jobs(answer):
-            raise JobError(
-                "Searching for jobs failed: the service's answer is no list of jobs. This may "
-                "pass: try again later.",
-                retryable=True,
-            )
-        found += answer["jobs"]
-        if at_most is not None and answer.get("count", 0) > at_most:
+        jobs, count = list_page(client, tag=tag, created_after=created_after, skip=len(found))
+        found += jobs
+        if at_most is not None and count > at_most:
             return None
-        if not answer["jobs"] or len(found) >= answer.get("count", 0):
-            break
-    return found
+        if not jobs or len(found) >= count:
+            return found
+    return found if at_most is None else None
 
 
 def read_job(client: RuntimeClient, job_id: str) -> RawJob:
@@ -206,14 +236,15 @@ def status_of(raw: RawJob) -> JobStatus:
         message=_text(state.get("reason")),
         ran_too_long=code == RAN_TOO_LONG,
         service_code=code,
+        answer=raw,
     )
 
 
-def creation_time(raw: RawJob) -> datetime | None:
+def creation_time(raw: Mapping[str, object]) -> datetime | None:
     """Return when a job was created, or None where the service does not say so."""
     try:
-        moment = datetime.fromisoformat(raw["created"])
-    except (KeyError, TypeError, ValueError):
+        moment = datetime.fromisoformat(str(raw["created"]))
+    except (KeyError, ValueError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 

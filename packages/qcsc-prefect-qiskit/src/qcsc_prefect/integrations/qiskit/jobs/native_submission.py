@@ -18,6 +18,7 @@ from qcsc_prefect.integrations.qiskit.error_translation import (
     translate_qiskit_submission_error,
 )
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
+from qcsc_prefect.integrations.qiskit.jobs.prepared_run import PreparedRun
 from qcsc_prefect.integrations.qiskit.native_primitives import (
     create_primitive,
     refuse_circuits_not_isa,
@@ -26,16 +27,16 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.owned_service import own_connection
 from qcsc_prefect.integrations.qiskit.runtime.wire import watch_post
-from qcsc_prefect.integrations.qiskit.sentences import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
     from qiskit_ibm_runtime.session import Session
 
     from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.pubs import Pub
 
 __all__ = ["NativeSubmission", "nothing_submitted", "submit_natively"]
 
@@ -76,25 +77,22 @@ def submit_natively(
         SubmissionError: If no job was created.
         SubmissionUncertainError: If a job may have been created.
     """
-    if request.implementation == "client_side" or request.group is not None:
-        # The classic primitives make this check themselves, but only in an open batch or session;
-        # the client-side ones leave it to the service.
-        refuse_circuits_not_isa(request.pubs, backend)
+    if request.implementation == "client_side":
+        refuse_circuits_not_isa(request.pubs, backend)  # they leave that to the service
+    prepared = _prepared(backend, request, secrets)
     if request.group is None:
-        return _submit(backend, request, backend, secrets)
-    # Refuses bad options before a batch or session is opened for them.
-    create_primitive(
-        request.primitive, backend, _options_with_tags(request), request.implementation
-    )
+        return _send(backend, request, secrets, prepared, None)
+    if not request.group.is_open_on(backend):
+        prepared.refuse_unsendable()
     try:
-        return _submit_to(request.group, backend, request, secrets)
+        return _send_to(request.group, backend, request, secrets, prepared)
     except SubmissionUncertainError:
         raise
     except SubmissionError:
         # Refused for certain. Asked only now whether the batch has ended: few have.
         if not _has_ended(request.group, backend):
             raise
-    return _submit_to(request.group, backend, request, secrets)
+    return _send_to(request.group, backend, request, secrets, prepared)
 
 
 def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> SubmissionError:
@@ -115,14 +113,15 @@ def nothing_submitted(error: JobError, backend_name: str, *, but: str = "") -> S
     )
 
 
-def _submit_to(
+def _send_to(
     group: ExecutionGroup,
     backend: IBMBackend,
     request: JobRequest,
     secrets: Iterable[str],
+    prepared: PreparedRun,
 ) -> NativeSubmission:
     native_mode = _opened(group, backend, secrets)
-    submitted = _submit(backend, request, native_mode, secrets)
+    submitted = _send(backend, request, secrets, prepared, native_mode)
     return submitted._replace(session_id=native_mode.session_id)
 
 
@@ -162,61 +161,82 @@ def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
         return False  # the refusal says more
 
 
-def _submit(
+def _prepared(backend: IBMBackend, request: JobRequest, secrets: Iterable[str]) -> PreparedRun:
+    prepared = PreparedRun(backend)
+    primitive = create_primitive(
+        request.primitive, prepared, _options_with_tags(request), request.implementation
+    )
+
+    def run(pubs: Sequence[Pub]) -> None:
+        run_primitive(
+            primitive, request.primitive, pubs, shots=request.shots, precision=request.precision
+        )
+
+    with watch_post() as post:
+        try:
+            run(request.pubs)
+        except (*CLIENT_ERRORS, *UNREADABLE) as error:
+            if post.asked and isinstance(error, _STUMBLED):
+                raise _unreadable(error, request, secrets) from None
+            if isinstance(error, IBMInputValueError) or not isinstance(error, CLIENT_ERRORS):
+                path = _refused_part(request.pubs, type(error), run)
+                said = error.message if isinstance(error, IBMInputValueError) else error
+                raise InputError(
+                    f"{path} refused by the client before anything was sent to "
+                    f"{request.backend_name}: {said}",
+                    path=path,
+                ) from error
+            reason = translate_qiskit_error(
+                error,
+                job_id=None,
+                backend_name=backend.name,
+                doing=f"Preparing {a_job(request.primitive)}",
+                secrets=secrets,
+            )
+            raise nothing_submitted(reason, backend.name) from None
+    return prepared
+
+
+def _refused_part(
+    pubs: Sequence[Pub], refusal: type[Exception], run: Callable[[Sequence[Pub]], None]
+) -> str:
+    """Return the path of the first PUB that is refused by itself, or that of all together."""
+    for index, pub in enumerate(pubs):
+        try:
+            run([pub])
+        except refusal:
+            return f"pubs[{index}]"
+    return "pubs"
+
+
+def _send(
     backend: IBMBackend,
     request: JobRequest,
-    mode: IBMBackend | Session,
     secrets: Iterable[str],
+    prepared: PreparedRun,
+    mode: Session | None,
 ) -> NativeSubmission:
-    primitive = create_primitive(
-        request.primitive, mode, _options_with_tags(request), request.implementation
-    )
     doing = f"Submitting {a_job(request.primitive)}"
     own_connection(backend._api_client)  # noqa: SLF001 - the client hides it
     with watch_post() as post:
         try:
-            native_job = run_primitive(
-                primitive,
-                request.primitive,
-                request.pubs,
-                shots=request.shots,
-                precision=request.precision,
-            )
+            native_job = prepared.send(mode)
         except (*CLIENT_ERRORS, *UNREADABLE) as error:
-            stumbled = post.asked and isinstance(error, _STUMBLED)
-            if not post.sent and (
-                isinstance(error, IBMInputValueError)
-                or not (stumbled or isinstance(error, CLIENT_ERRORS))
-            ):
-                # The client does not say which PUB it is.
-                refuse_circuits_not_isa(request.pubs, backend)
-                raise InputError(
-                    f"Tried to run {counted(len(request.pubs), 'PUB')} on "
-                    f"{request.backend_name}; the client refused that before sending: {error}",
-                    path="pubs",
-                ) from error
-            said = f"({type(error).__name__}: {error})"
             if post.status is not None and post.status < _CLIENT_ERRORS_BEGIN:
                 raise SubmissionUncertainError(
                     redacted(
                         f"{doing} on {request.backend_name}: the service accepted it, and its "
-                        f"answer cannot be read {said}. Look for the job on the service before "
-                        "submitting again; with cache_submit=True a rerun does so by itself.",
+                        f"answer cannot be read ({type(error).__name__}: {error}). Look for the "
+                        "job on the service before submitting again; with cache_submit=True a "
+                        "rerun does so by itself.",
                         secrets,
                     ),
                     backend_name=request.backend_name,
                 ) from None
-            if stumbled:
-                raise SubmissionError(
-                    redacted(
-                        f"{doing} failed on {request.backend_name}, no job was created: what the "
-                        f"service says about the backend or the instance cannot be read {said}. "
-                        "This may pass: try again later.",
-                        secrets,
-                    ),
-                    backend_name=request.backend_name,
-                    retryable=True,
-                ) from None
+            if not post.sent and not isinstance(error, CLIENT_ERRORS):
+                prepared.refuse_unsendable()
+                if post.asked and isinstance(error, _STUMBLED):
+                    raise _unreadable(error, request, secrets) from None
             raise translate_qiskit_submission_error(
                 error,
                 backend_name=request.backend_name,
@@ -225,6 +245,19 @@ def _submit(
                 sent=post.sent,
             ) from None
     return NativeSubmission(native_job)
+
+
+def _unreadable(error: Exception, request: JobRequest, secrets: Iterable[str]) -> SubmissionError:
+    return SubmissionError(
+        redacted(
+            f"Submitting {a_job(request.primitive)} failed on {request.backend_name}, no job was "
+            "created: what the service says about the backend or the instance cannot be read "
+            f"({type(error).__name__}: {error}). This may pass: try again later.",
+            secrets,
+        ),
+        backend_name=request.backend_name,
+        retryable=True,
+    )
 
 
 def _options_with_tags(request: JobRequest) -> dict[str, object]:

@@ -32,7 +32,7 @@ async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> Jo
         JobError: If the service could not be asked.
     """
     if config.channel == LOCAL_CHANNEL:
-        return await run_blocking(_local_service)
+        return await run_blocking(_local_service, config)
     await run_blocking(_import_client)
     from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
     from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
@@ -56,7 +56,7 @@ async def open_service_of_job(config: QiskitRuntimeConfig, reference: JobReferen
         JobError: If the service could not be asked.
     """
     if config.channel == LOCAL_CHANNEL:
-        return await run_blocking(_local_service)
+        return await run_blocking(_local_service, config)
     await run_blocking(_import_client)
     from qcsc_prefect.integrations.qiskit.jobs.instances import instance_of_job
     from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
@@ -65,10 +65,10 @@ async def open_service_of_job(config: QiskitRuntimeConfig, reference: JobReferen
     return runtime_job_service(found)
 
 
-def _local_service() -> JobService:
+def _local_service(config: QiskitRuntimeConfig) -> JobService:
     from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
 
-    return local_job_service()
+    return local_job_service(config)
 
 
 def _import_client() -> None:

@@ -13,7 +13,7 @@ from qiskit.primitives import PrimitiveResult
 from qcsc_prefect.core.errors import JobWaitTimeoutError, ResultUnavailableError
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
-from qcsc_prefect.integrations.qiskit.runtime.wire import handed_out_once
+from qcsc_prefect.integrations.qiskit.runtime.wire import whole_results
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import RuntimeJobV2
@@ -45,7 +45,7 @@ def download_result(native_job: RuntimeJobV2) -> str:
     Raises:
         ResultUnavailableError: If the service has none now.
     """
-    with handed_out_once() if native_job.private else nullcontext():
+    with nullcontext() if native_job.private else whole_results():
         text = native_job._api_client.job_results(job_id=native_job.job_id())  # noqa: SLF001 - see above
     if text:
         return str(text)
@@ -129,7 +129,7 @@ def _decode_with(decoder: type[ResultDecoder], data: object) -> object:
 def _checked(native_job: RuntimeJobV2, result: object) -> FetchedResult:
     if not isinstance(result, PrimitiveResult):
         # The client hands a body that it cannot decode to the caller as it is.
-        raise _damaged(native_job, f"a {type(result).__name__} came instead")
+        raise _damaged(native_job, f"the type {type(result).__name__} came instead")
     backend = native_job.backend()
     return FetchedResult(
         result,

@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
 
 from qcsc_prefect.core.errors import (
     JobError,
@@ -33,7 +33,6 @@ from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
 from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
-from qcsc_prefect.integrations.qiskit.jobs.service_clock import ServiceClock
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
@@ -46,7 +45,9 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
+    from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
     from qcsc_prefect.integrations.qiskit.jobs.service import (
+        AwaitedJob,
         FetchedResult,
         JobRequest,
         JobStatus,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["RuntimeJobService", "runtime_job_service"]
 
 _UNAUTHORIZED = 401
+_CONFLICT = 409
 
 T = TypeVar("T")
 
@@ -81,17 +83,14 @@ class RuntimeJobService:
     instance: str | None
     #: A second look this soon finds a job that ran at once; jobs take longer on a real device.
     first_pause = 0.3
+    shows_jobs_at_once = False
 
     def __init__(self, found: ConfiguredInstance) -> None:
         self.instance = found.crn
         self._crn = found.crn
         self._config = found.config
-        # Native job objects by id, each with the service whose connections it uses.
-        self._native_jobs: dict[str, tuple[QiskitRuntimeService, RuntimeJobV2]] = {}
-        self._clock = ServiceClock()
-        self._asked = StatusQuestions(found, self._clock)
+        self._asked = StatusQuestions(found)
         self._recent = RecentJobs(self._created_since)
-        self._private: set[str] = set()  # ids of private jobs whose text is kept
 
     async def now(self) -> datetime:
         """Return the present by the service's clock, as its last answer told it."""
@@ -136,14 +135,13 @@ class RuntimeJobService:
         raise nothing_submitted(reason, request.backend_name)
 
     def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
-        began = datetime.now(UTC)
         submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
-        answered = datetime.now(UTC)
-        dated = answered + clock_ahead(backend._api_client._session)  # noqa: SLF001
-        job_id = submitted.job.job_id()
-        self._native_jobs[job_id] = (backend.service, submitted.job)
-        self._clock.note_submission(job_id, began, answered)
-        return SubmittedJob(job_id, request.backend_name, dated, submitted.session_id)
+        return SubmittedJob(
+            submitted.job.job_id(),
+            request.backend_name,
+            datetime.now(UTC) + clock_ahead(backend._api_client._session),  # noqa: SLF001
+            submitted.session_id,
+        )
 
     def prepare(self, backend_name: str) -> None:
         """Begin to load a backend that a submission is about to need."""
@@ -154,18 +152,22 @@ class RuntimeJobService:
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
         with self._recent.submission():  # most often, one begins with this
-            found = await self._ask(
-                lambda service: list_jobs(
-                    self._connection(service), tag=tag, created_after=created_after
-                ),
-                doing="Looking for a job of this input",
-            )
+            listed = await self._recent.before(tag, created_after)
+            if listed is None:
+                listed = await self._listed_under(tag, created_after)
+        listed.reverse()
+        return listed
+
+    async def _listed_under(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        found = await self._ask(
+            lambda service: list_jobs(
+                self._connection(service), tag=tag, created_after=created_after
+            ),
+            doing="Looking for a job of this input",
+        )
         # A search that passes the filter over would show the jobs of others.
-        return [
-            job
-            for job in map(listed_job, reversed(found or []))
-            if job.tags is None or tag in job.tags
-        ]
+        listed = map(listed_job, found or [])
+        return [job for job in listed if job.tags is None or tag in job.tags]
 
     async def jobs_beside(
         self, job_id: str, tag: str, created_after: datetime | None, *, since: datetime
@@ -186,24 +188,31 @@ class RuntimeJobService:
         """List the jobs that carry the tag of a job which was submitted some seconds ago."""
         return await self._recent.beside(job_id, tag, since, now=await self.now(), shared=True)
 
-    async def _created_since(self, moment: datetime) -> list[ListedJob] | None:
+    async def _created_since(self, moment: datetime | None, *, at_most: int) -> list[RawJob] | None:
         return await self._ask(
-            lambda service: jobs_created_since(self._connection(service), moment),
-            doing="Looking for jobs that were submitted just now",
+            lambda service: jobs_created_since(self._connection(service), moment, at_most=at_most),
+            doing="Looking for jobs of several inputs",
         )
 
     async def status(self, job_id: str) -> JobStatus:
         """Ask once where a job stands."""
         return await self._asked.status(job_id)
 
-    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
-        """Ask once where several jobs stand: one search tells it of all that it shows."""
-        return await self._asked.statuses(job_ids)
+    async def statuses(
+        self, jobs: Sequence[AwaitedJob], *, places: bool
+    ) -> dict[str, JobStatus | JobError]:
+        """Ask once where several jobs stand: searches tell it of all that they show."""
+        return await self._asked.statuses(jobs, places=places)
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+    async def result(
+        self, job_id: str, *, seconds: float | None = None, status: JobStatus | None = None
+    ) -> FetchedResult:
         """Read the result of a job that is done, again where it did not come whole."""
         began = time.monotonic()
-        native_job = await self._native_job(job_id, job_is_done=True)
+        native_job = await self._native_job(job_id, status)
+
+        def left() -> float | None:
+            return None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
 
         async def download() -> str:
             try:
@@ -213,29 +222,22 @@ class RuntimeJobService:
                     job_id=job_id,
                     job_is_done=True,
                     # What is handed out once would be lost with a download that is given up.
-                    seconds=None if native_job.private else seconds,
+                    seconds=None if native_job.private else left(),
                 )
             except JobError as error:
                 raise _unavailable_now(error) from None
 
-        def left() -> float | None:
-            return None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
-
         if native_job.private:
             # It can be downloaded once: whatever happens from here on must not lose it.
             text = await PrivateResults.current(self._crn).obtain(job_id, download)
-            fetched = await decode_within(left(), native_job, text)
-            self._private.add(job_id)
-        else:
-            text = await download()
-            try:
-                fetched = await decode_within(left(), native_job, text)
-            except ResultUnavailableError as damaged:
-                if damaged.retryable is not True:
-                    raise
-                fetched = await decode_within(left(), native_job, await download())
-        self._native_jobs.pop(job_id, None)
-        return fetched
+            return await decode_within(seconds, native_job, text)
+        text = await download()
+        try:
+            return await decode_within(left(), native_job, text)
+        except ResultUnavailableError as damaged:
+            if damaged.retryable is not True:
+                raise
+        return await decode_within(left(), native_job, await download())
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function that may ask the service about a job, in one of its threads."""
@@ -247,20 +249,16 @@ class RuntimeJobService:
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False where it had ended already."""
-        native_job = await self._native_job(job_id)
-        try:
-            await self._ask(
-                lambda _: _cancel(native_job), doing="Cancelling the job", job_id=job_id
-            )
-        except _AlreadyEndedError:
-            return False
-        return True
+        return await self._ask(
+            lambda service: _cancel(self._connection(service), job_id),
+            doing="Cancelling the job",
+            job_id=job_id,
+        )
 
-    async def forget_result_text(self, job_id: str) -> None:
+    async def forget_result_text(self, fetched: FetchedResult) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
-        if job_id in self._private:
-            await PrivateResults.current(self._crn).remove(job_id)
-            self._private.discard(job_id)
+        if fetched.native_job is not None and fetched.native_job.private:
+            await PrivateResults.current(self._crn).remove(fetched.native_job.job_id())
 
     async def _ask(
         self,
@@ -284,21 +282,17 @@ class RuntimeJobService:
         connection: RuntimeClient = service._api_clients[self._crn]  # noqa: SLF001
         return connection
 
-    async def _native_job(self, job_id: str, *, job_is_done: bool = False) -> RuntimeJobV2:
+    async def _native_job(self, job_id: str, status: JobStatus | None) -> RuntimeJobV2:
+        answer = None if status is None else status.answer
         return await self._ask(
-            lambda service: self._native_job_of(service, job_id),
+            # What the client makes of a job that it is asked for, without asking once more.
+            lambda service: (
+                service.job(job_id) if answer is None else service._decode_job(dict(answer))  # noqa: SLF001
+            ),
             doing="Finding the job",
             job_id=job_id,
-            job_is_done=job_is_done,
+            job_is_done=True,
         )
-
-    def _native_job_of(self, service: QiskitRuntimeService, job_id: str) -> RuntimeJobV2:
-        made_by, known = self._native_jobs.get(job_id, (None, None))
-        if known is None or made_by is not service:
-            # One of a service that was refused would be refused as well.
-            known = service.job(job_id)
-            self._native_jobs[job_id] = (service, known)
-        return known
 
 
 def _unavailable_now(error: JobError) -> JobError:
@@ -316,15 +310,14 @@ def _unavailable_now(error: JobError) -> JobError:
     )
 
 
-class _AlreadyEndedError(Exception):
-    """The job cannot be cancelled any more."""
-
-
-def _cancel(native_job: RuntimeJobV2) -> None:
+def _cancel(client: RuntimeClient, job_id: str) -> bool:
     try:
-        native_job.cancel()
-    except RuntimeInvalidStateError:
-        raise _AlreadyEndedError from None
+        client.job_cancel(job_id)
+    except RequestsApiError as error:
+        if error.status_code != _CONFLICT:
+            raise
+        return False  # it had ended already
+    return True
 
 
 def _start_anew_in_child() -> None:

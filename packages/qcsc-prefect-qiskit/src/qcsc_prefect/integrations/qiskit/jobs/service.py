@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
 __all__ = [
+    "PROCESS_TAG",
+    "AwaitedJob",
     "FetchedResult",
     "JobRequest",
     "JobService",
@@ -33,6 +36,10 @@ __all__ = [
 
 
 T = TypeVar("T")
+
+#: Carried by every job that this process submits to a service, where it has a tag to spare: one
+#: search finds all of them.
+PROCESS_TAG = f"qcsc-process-{secrets.token_hex(8)}"
 
 
 class JobState(Enum):
@@ -131,6 +138,7 @@ class JobStatus:
         message: Why it failed or was cancelled, in the service's own words.
         ran_too_long: Whether it was cancelled because it ran longer than it was allowed to.
         service_code: The service's own code of the failure.
+        answer: All that the service said of the job with it, where there is a service.
     """
 
     state: JobState
@@ -139,6 +147,24 @@ class JobStatus:
     message: str | None = None
     ran_too_long: bool = False
     service_code: int | str | None = None
+    answer: Mapping[str, object] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(eq=False)
+class AwaitedJob:
+    """A job that is waited for. Who waits remembers it; the service need not remember any job.
+
+    Attributes:
+        job_id: Its id.
+        tags: The tags under which it was submitted, as far as they are known.
+        submitted_at: When it was submitted, as far as that is known.
+        last: Where it stood when it was last seen.
+    """
+
+    job_id: str
+    tags: Sequence[str] = ()
+    submitted_at: datetime | None = None
+    last: JobStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -178,10 +204,12 @@ class JobService(Protocol):
     Attributes:
         instance: The service instance that has the jobs; None where there is no such thing.
         first_pause: Seconds after which it is worth looking at a new job for the second time.
+        shows_jobs_at_once: Whether a job that has been accepted can be found from then on.
     """
 
     instance: str | None
     first_pause: float
+    shows_jobs_at_once: bool
 
     async def now(self) -> datetime:
         """Return the present by the service's clock, which dates the jobs."""
@@ -239,19 +267,28 @@ class JobService(Protocol):
             JobNotFoundError: If the service does not know the job.
         """
 
-    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+    async def statuses(
+        self, jobs: Sequence[AwaitedJob], *, places: bool
+    ) -> dict[str, JobStatus | JobError]:
         """Ask once where several jobs stand, in as few requests as the service allows.
 
+        Args:
+            jobs: The jobs; where not all can have their turn, the first have it.
+            places: Whether to ask for their places in the queue, which may cost a request for each.
+
         Returns:
-            For each job its status, or the error that asking for it gave. A job may be left out:
-            then nothing was learned about it this time.
+            For each job its status, or the error that asking for it gave. A job that was left out
+            is to be asked for again soon.
         """
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+    async def result(
+        self, job_id: str, *, seconds: float | None = None, status: JobStatus | None = None
+    ) -> FetchedResult:
         """Read the result of a job that is done.
 
         Args:
             job_id: The job.
+            status: How it ended, where that was asked for.
             seconds: How long the download and what the client makes of it may take, but for a
                 download that cannot be repeated; None for the service's own limit.
 
@@ -264,7 +301,7 @@ class JobService(Protocol):
     async def call(self, function: Callable[[], T]) -> T:
         """Call a blocking function that may ask the service about a job, in a thread."""
 
-    async def forget_result_text(self, job_id: str) -> None:
+    async def forget_result_text(self, fetched: FetchedResult) -> None:
         """Take note that a result has been recorded: what was kept to read it again can go."""
 
     def job_url(self, job_id: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -25,12 +24,13 @@ from qcsc_prefect.integrations.qiskit.jobs.service import (
     ListedJob,
     SubmittedJob,
 )
+from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
 from qcsc_prefect.integrations.qiskit.local.memory import refuse_what_does_not_fit
 from qcsc_prefect.integrations.qiskit.local.runner import (
+    TRIES,
     LocalRunner,
     decode_result,
     encode_inputs,
-    local_backend,
 )
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
 from qcsc_prefect.integrations.qiskit.native_primitives import (
@@ -38,12 +38,14 @@ from qcsc_prefect.integrations.qiskit.native_primitives import (
     refuse_circuits_not_isa,
 )
 from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
+from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest
 
 __all__ = ["LocalJobService", "local_job_service"]
 
@@ -51,18 +53,23 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How often a result is made again that is damaged when it is read.
-_TRIES = 3
+_services: dict[tuple[Path, Hashable], LocalJobService] = {}
+#: The fake backends of the client and the simulator.
+_CLIENTS = LocalBackends()
 
 
-def local_job_service() -> LocalJobService:
-    """Return this process's service for the jobs below the current ``PREFECT_HOME``."""
-    return _service_for(LocalJobStore.default().root)
+def local_job_service(config: QiskitRuntimeConfig | None = None) -> LocalJobService:
+    """Return this process's service for the jobs below the current ``PREFECT_HOME``.
 
-
-@functools.cache
-def _service_for(root: Path) -> LocalJobService:
-    return LocalJobService(LocalJobStore(root))
+    Args:
+        config: The configuration. One with a ``get_backend`` of its own has a service of its own,
+            whose jobs run on that backend.
+    """
+    store = LocalJobStore.default()
+    if config is None or config.own_get_backend() is None:
+        return _services.setdefault((store.root, None), LocalJobService(store))
+    key = (get_service_pool().key(config), config.backend_name)
+    return _services.setdefault((store.root, key), LocalJobService(store, LocalBackends(config)))
 
 
 class LocalJobService:
@@ -70,10 +77,12 @@ class LocalJobService:
 
     instance: str | None = None
     first_pause = 0.05
+    shows_jobs_at_once = True
 
-    def __init__(self, store: LocalJobStore) -> None:
+    def __init__(self, store: LocalJobStore, backends: LocalBackends = _CLIENTS) -> None:
         self._store = store
-        self._runner = LocalRunner(store)
+        self._backends = backends
+        self._runner = LocalRunner(store, backends)
 
     async def now(self) -> datetime:
         """Return the present: this machine dates its jobs itself."""
@@ -116,17 +125,29 @@ class LocalJobService:
         """Say where a job stands; one that nobody runs is started again."""
         return await run_blocking(self._status, job_id)
 
-    async def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | JobError]:
+    async def statuses(
+        self,
+        jobs: Sequence[AwaitedJob],
+        *,
+        places: bool,  # noqa: ARG002 - there is no queue
+    ) -> dict[str, JobStatus | JobError]:
         """Say where several jobs stand."""
         return await run_blocking(
-            lambda: {job_id: self._status_or_error(job_id) for job_id in job_ids}
+            lambda: {job.job_id: self._status_or_error(job.job_id) for job in jobs}
         )
 
-    async def result(self, job_id: str, *, seconds: float | None = None) -> FetchedResult:
+    async def result(
+        self,
+        job_id: str,
+        *,
+        seconds: float | None = None,
+        status: JobStatus | None = None,  # noqa: ARG002 - what is stored says it all
+    ) -> FetchedResult:
         """Read the result of a job that is done; one that is damaged is made again.
 
         Args:
             job_id: The job.
+            status: How it ended.
             seconds: How long to wait for a job that runs again; None for ever.
 
         Raises:
@@ -144,7 +165,7 @@ class LocalJobService:
             ) from error
 
     async def _result_once_whole(self, job_id: str) -> FetchedResult:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 return await run_blocking(self._result, job_id)
             except DamagedRecordError:
@@ -173,7 +194,7 @@ class LocalJobService:
         """Call a blocking function in a thread."""
         return await run_blocking(function)
 
-    async def forget_result_text(self, job_id: str) -> None:
+    async def forget_result_text(self, fetched: FetchedResult) -> None:
         """Do nothing: a local result can be read as often as wanted."""
 
     def job_url(self, job_id: str) -> str | None:  # noqa: ARG002
@@ -193,7 +214,7 @@ class LocalJobService:
         return self._store.finish(job, outcome)
 
     def _store_job(self, request: JobRequest) -> LocalJob:
-        backend = local_backend(request.backend_name)
+        backend = self._backends.backend(request.backend_name)
         # What the native run would refuse is refused here, before anything is stored.
         create_primitive(request.primitive, backend, request.options, request.implementation)
         refuse_circuits_not_isa(request.pubs, backend)
@@ -256,6 +277,10 @@ class LocalJobService:
         if not lock.acquire():
             return JobStatus(JobState.RUNNING, JobState.RUNNING.value)
         lock.release()
+        reason = self._runner.why_given_up(job_id)
+        if reason is not None:
+            message = f"it could not be run in {TRIES} tries: {reason}"
+            return JobStatus(JobState.ERROR, JobState.ERROR.value, message=message)
         if self._runner.start(job_id):
             logger.warning(
                 "Local job %s has not ended and no process runs it: it runs here, from its stored "

@@ -19,45 +19,24 @@ from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 
 from qcsc_prefect.core.container import decode_container, encode_container
 from qcsc_prefect.core.errors import JobNotFoundError, RecordError
-from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.local.store import LocalOutcome
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive, run_primitive
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 
 if TYPE_CHECKING:
     from qiskit.primitives import PrimitiveResult
-    from qiskit.providers import BackendV2
 
+    from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
     from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 
-__all__ = ["LocalRunner", "decode_result", "encode_inputs", "local_backend"]
+__all__ = ["TRIES", "LocalRunner", "decode_result", "encode_inputs"]
 
 logger = logging.getLogger(__name__)
 
+#: How often a job is run where the machine, not the job, is at fault, such as a full disk.
+TRIES = 3
 #: Simulations at once; each keeps a core busy.
 _MAX_RUNNING = max(2, os.cpu_count() or 1)
-
-_backends: dict[str, BackendV2] = {}
-_backends_lock = threading.Lock()
-
-
-def local_backend(name: str) -> BackendV2:
-    """Return the local backend of a name, made once in this process.
-
-    Args:
-        name: A fake backend such as ``fake_manila``, or ``aer_simulator``.
-
-    Returns:
-        The backend.
-
-    Raises:
-        QiskitRuntimeConfigError: If there is none of this name.
-    """
-    with _backends_lock:
-        if name not in _backends:
-            config = QiskitRuntimeConfig(channel="local", backend_name=name)
-            _backends[name] = config.get_backend()
-        return _backends[name]
 
 
 def encode_inputs(pubs: object) -> bytes:
@@ -86,13 +65,19 @@ class LocalRunner:
 
     A process that ends waits for the jobs it is running, as it does with the client's own local
     mode. Where that wait is cut short, the jobs are left as those of a killed process are.
+
+    Args:
+        store: The jobs.
+        backends: What they run on.
     """
 
-    def __init__(self, store: LocalJobStore) -> None:
+    def __init__(self, store: LocalJobStore, backends: LocalBackends) -> None:
         self._store = store
+        self._backends = backends
         self._threads = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="qcsc-local-job")
         self._taken: set[str] = set()
         self._running: set[str] = set()
+        self._failures: dict[str, list[str]] = {}
         self._guard = threading.Lock()
         # Python runs these last in, first out. Its own for executors, of an earlier import, lets
         # none of them take up work any more, and a simulator has one inside.
@@ -123,6 +108,12 @@ class LocalRunner:
         with self._guard:
             return job_id in self._running
 
+    def why_given_up(self, job_id: str) -> str | None:
+        """Say why this process runs a job no more that has not ended; None where it does."""
+        with self._guard:
+            failures = self._failures.get(job_id, [])
+            return failures[-1] if len(failures) >= TRIES else None
+
     def _run(self, job_id: str) -> None:
         lock = self._store.run_lock(job_id)
         try:
@@ -133,48 +124,62 @@ class LocalRunner:
             job = self._store.job(job_id)
             self._store.withdraw_damaged(job)
             if self._store.outcome(job_id) is None:
-                _run_to_outcome(self._store, job)
+                self._run_to_outcome(job)
         except (JobNotFoundError, RecordError) as error:
             logger.warning("Local job %s cannot be run: %s", job_id, error)
-        except OSError:
-            logger.exception("Local job %s could not be run; its inputs are kept", job_id)
+        except OSError as error:
+            self._note_failure(job_id, error)
         finally:
             lock.release()
             with self._guard:
                 self._taken.discard(job_id)
                 self._running.discard(job_id)
 
-
-def _run_to_outcome(store: LocalJobStore, job: LocalJob) -> None:
-    started = datetime.now(UTC)
-    try:
-        content = _run_primitive(job, store.inputs(job))
-    except OSError:
-        raise  # the disk, not the job: it can be run again
-    except BaseException as error:  # noqa: BLE001 - a panic too: without an outcome it would be run for ever
-        message = f"{type(error).__name__}: {error}"
-        logger.warning("Local job %s failed: %s", job.job_id, message)
-        store.finish(
-            job,
-            LocalOutcome(
-                state="ERROR", started=started, completed=datetime.now(UTC), message=message
-            ),
+    def _note_failure(self, job_id: str, error: OSError) -> None:
+        with self._guard:
+            failures = self._failures.setdefault(job_id, [])
+            failures.append(str(error))
+            again = len(failures) < TRIES
+        logger.warning(
+            "Local job %s could not be run (%s), and %s; its inputs are kept",
+            job_id,
+            error,
+            "will be tried again" if again else f"is given up after {TRIES} tries",
+            exc_info=error,
         )
-        return
-    store.finish(
-        job,
-        LocalOutcome(state="DONE", started=started, completed=datetime.now(UTC)),
-        content,
-    )
 
+    def _run_to_outcome(self, job: LocalJob) -> None:
+        started = datetime.now(UTC)
+        try:
+            content = self._run_primitive(job, self._store.inputs(job))
+        except OSError:
+            raise  # the disk, not the job: it can be run again
+        except BaseException as error:  # noqa: BLE001 - a panic too: without an outcome it would be run for ever
+            message = f"{type(error).__name__}: {error}"
+            logger.warning("Local job %s failed: %s", job.job_id, message)
+            self._store.finish(
+                job,
+                LocalOutcome(
+                    state="ERROR", started=started, completed=datetime.now(UTC), message=message
+                ),
+            )
+            return
+        self._store.finish(
+            job,
+            LocalOutcome(state="DONE", started=started, completed=datetime.now(UTC)),
+            content,
+        )
 
-def _run_primitive(job: LocalJob, encoded_inputs: bytes) -> bytes:
-    decoded = [tuple(pub) for pub in json.loads(encoded_inputs, cls=RuntimeDecoder)]
-    pubs = coerce_pubs(decoded, job.primitive)
-    native = create_primitive(
-        job.primitive, local_backend(job.backend_name), job.options, job.implementation
-    )
-    native_job = run_primitive(
-        native, job.primitive, pubs, shots=job.shots, precision=job.precision
-    )
-    return encode_result(job, native_job.result())
+    def _run_primitive(self, job: LocalJob, encoded_inputs: bytes) -> bytes:
+        decoded = [tuple(pub) for pub in json.loads(encoded_inputs, cls=RuntimeDecoder)]
+        pubs = coerce_pubs(decoded, job.primitive)
+        native = create_primitive(
+            job.primitive,
+            self._backends.backend(job.backend_name),
+            job.options,
+            job.implementation,
+        )
+        native_job = run_primitive(
+            native, job.primitive, pubs, shots=job.shots, precision=job.precision
+        )
+        return encode_result(job, native_job.result())

@@ -56,6 +56,8 @@ __all__ = ["MAX_BYTES", "MAX_JOBS", "LocalJob", "LocalJobStore", "LocalOutcome"]
 MAX_JOBS = 1000
 #: Bytes that ended jobs may take together; ``QCSC_PREFECT_LOCAL_MAX_BYTES`` overrides it.
 MAX_BYTES = 2 * 1024**3
+#: Whoever stores a job has done so after this time, or has died.
+_STORED_WITHIN = timedelta(hours=1)
 #: A job that nobody has asked for in this time will not be asked for any more.
 _ABANDONED_AFTER = timedelta(days=30)
 
@@ -138,13 +140,18 @@ class LocalJobStore:
             encoded_inputs: Its PUBs.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        self._remove_unfinished()
         self._remove_oldest()
         prepared = self.root / f".{job.job_id}.new"
-        prepared.mkdir()
-        write_file_atomically(prepared / "inputs.json", encoded_inputs)
-        job = msgspec.structs.replace(job, inputs_sha256=_sha256(encoded_inputs))
-        write_file_atomically(prepared / "job.json", _sealed_bytes(job.job_id, "job.json", job))
-        prepared.rename(self.root / job.job_id)
+        try:
+            prepared.mkdir()
+            write_file_atomically(prepared / "inputs.json", encoded_inputs)
+            job = msgspec.structs.replace(job, inputs_sha256=_sha256(encoded_inputs))
+            write_file_atomically(prepared / "job.json", _sealed_bytes(job.job_id, "job.json", job))
+            prepared.rename(self.root / job.job_id)
+        except BaseException:
+            shutil.rmtree(prepared, ignore_errors=True)
+            raise
 
     @staticmethod
     def new_job_id() -> str:
@@ -237,7 +244,9 @@ class LocalJobStore:
         except (DamagedRecordError, msgspec.ValidationError) as error:
             raise DamagedRecordError(f"{path} is damaged: {error}.") from error
         if stored.schema_version > _SCHEMA_VERSION:
-            raise FormatVersionError(f"{path} was written by a newer qcsc-prefect-qiskit.")
+            raise FormatVersionError(
+                f"{path} was written by a newer qcsc-prefect-qiskit. Upgrade this one."
+            )
         return stored
 
     def _hashed(self, job_id: str, name: str, sha256: str | None) -> bytes:
@@ -290,6 +299,16 @@ class LocalJobStore:
                 job_id=job_id,
             )
         return self.root / job_id
+
+    def _remove_unfinished(self) -> None:
+        """Remove what processes left that died while they stored a job."""
+        for folder in self.root.glob(f".{_ID_PREFIX}*.new"):
+            try:
+                began = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            except OSError:
+                continue  # it is stored by now
+            if began < datetime.now(UTC) - _STORED_WITHIN:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_oldest(self) -> None:
         ended: list[tuple[float, int, Path]] = []

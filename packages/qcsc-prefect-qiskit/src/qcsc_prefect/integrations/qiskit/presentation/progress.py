@@ -48,8 +48,8 @@ class JobProgress:
 
     The artifact is created at the first update. It is then updated when the job's state changes,
     and otherwise at most every `min_interval` seconds. The calls of the API run beside the
-    waiting: :meth:`note` returns at once, :meth:`finish` within a second, and neither raises
-    because of the API.
+    waiting: :meth:`note` and :meth:`leave` return at once, :meth:`finish` within a second, and none
+    raises because of the API.
 
     A queue has no length that could be known beforehand, so the bar is a rough one: it fills to
     a half as the position in the queue goes down from the first one seen, stands at three
@@ -176,6 +176,12 @@ class JobProgress:
             task.cancel()
         # The cancelled request is given the time to close its connection.
         await asyncio.wait([self._sender], timeout=FINISH_SECONDS)
+
+    def leave(self) -> None:
+        """End without a last update and without waiting, for who was cancelled."""
+        self._finished = True
+        if self._sender is not None:
+            self._sender.cancel()
 
     async def _send_pending(self) -> None:
         while self._pending is not None and time.monotonic() >= self._silent_until:

@@ -303,7 +303,9 @@ async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
         _logger.info("No stored result under the key %s: %r", key, exc)
         return None
     if not isinstance(content, bytes):
-        raise DamagedRecordError(f"The storage gave a {type(content).__name__} instead of bytes.")
+        raise DamagedRecordError(
+            f"The storage gave the type {type(content).__name__} instead of bytes."
+        )
     if len(content) > file_limit():
         raise RecordError(f"It has {len(content)} bytes, and no more than {file_limit()} are read.")
     return content

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from urllib3 import ProxyManager
     from urllib3._base_connection import BaseHTTPConnection
 
-__all__ = ["SentPost", "clock_ahead", "handed_out_once", "own_requests", "wait_out", "watch_post"]
+__all__ = ["SentPost", "clock_ahead", "own_requests", "wait_out", "watch_post", "whole_results"]
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class SentPost:
 
 
 _post: ContextVar[SentPost | None] = ContextVar("sent_post", default=None)
-_once: ContextVar[bool] = ContextVar("handed_out_once", default=False)
+_whole: ContextVar[bool] = ContextVar("whole_results", default=False)
 
 
 @contextlib.contextmanager
@@ -87,13 +87,17 @@ def watch_post() -> Iterator[SentPost]:
 
 
 @contextlib.contextmanager
-def handed_out_once() -> Iterator[None]:
-    """Take an empty or odd answer inside of the block as it is: there will be no other one."""
-    token = _once.set(True)
+def whole_results() -> Iterator[None]:
+    """Ask again inside of the block for a result that is no JSON object.
+
+    Outside of it one is taken as it comes: that of a failed job is the text of its failure, and
+    that of a private job is handed out once.
+    """
+    token = _whole.set(True)
     try:
         yield
     finally:
-        _once.reset(token)
+        _whole.reset(token)
 
 
 def own_requests(session: Session, limits: WireLimits | None = None) -> None:
@@ -255,7 +259,7 @@ class _Wire(HTTPAdapter):
             response.content  # noqa: B018 - reads it: what breaks off must be noticed here
             if not response.ok and _may_pass(HTTPError(response=response)):
                 raise _NotUsableError(response, f"HTTP {response.status_code}")
-            if request.method == "GET" and response.ok and not _once.get():
+            if request.method == "GET" and response.ok and not response.is_redirect:
                 unreadable = _unreadable(doing, response.content)
                 if unreadable is not None:
                     raise _NotUsableError(response, unreadable)
@@ -277,8 +281,8 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _unreadable(doing: str, body: bytes) -> str | None:
-    """Return what is wrong with an answer; every one but a log is a JSON object."""
-    if doing.endswith("/logs"):
+    """Return what is wrong with an answer; all but logs and some results are JSON objects."""
+    if doing.endswith("/logs") or (doing.endswith("/results") and not _whole.get()):
         return None
     text = body.strip()
     if not text:

@@ -156,8 +156,8 @@ class JobEndpoints:
             job
             for job in self._store.all()
             if job.submission.instance == caller.instance.crn
-            and job.age >= visibility_delay
             and wanted.matches(job)
+            and (not visibility_delay or job.age >= visibility_delay)
         ]
         if request.parameter("sort") != "ASC":
             found.reverse()
@@ -275,15 +275,15 @@ class _Filter:
 
     def matches(self, job: Job) -> bool:
         submission = job.submission
-        pending = "false" if job.state in FINAL_STATES else "true"
+        # The state comes last: it takes longer than all the others.
         return (
-            self.tags <= set(job.tags)
+            (not self.tags or self.tags.issubset(job.tags))
+            and (self.created_after is None or job.created >= self.created_after)
+            and (self.created_before is None or job.created <= self.created_before)
             and self.backend in (None, submission.backend.name)
             and self.program in (None, submission.program)
             and self.session_id in (None, submission.session_id)
-            and self.pending in (None, pending)
-            and (self.created_after is None or job.created >= self.created_after)
-            and (self.created_before is None or job.created <= self.created_before)
+            and self.pending in (None, "false" if job.state in FINAL_STATES else "true")
         )
 
 

@@ -60,5 +60,6 @@ class Simulation:
         if optionals.HAS_AER and not self.noise:
             from qiskit_aer import AerSimulator
 
-            return AerSimulator()
+            # Its threads spin while they wait: for a small circuit, ten times as long as it takes.
+            return AerSimulator(max_parallel_threads=1)
         return backend.device

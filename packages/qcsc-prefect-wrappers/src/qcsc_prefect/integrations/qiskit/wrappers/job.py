@@ -55,7 +55,8 @@ class QCSCPrimitiveJob:
         cache_result: Keep fetched results in Prefect's result storage.
         retry_fetch: Retry transient failures while fetching the existing job.
         max_wait: Longest wait for the job in seconds; None for no limit.
-        cancel_job_on_cancellation: Whether cancelling the fetch cancels the job.
+        cancel_job_on_cancellation: Whether cancelling the fetch cancels the job. One that another
+            flow with the same Prefect home waits for goes on; who waits elsewhere is not known.
 
     Raises:
         JobReferenceError: If the reference is wrong; the message names the field.

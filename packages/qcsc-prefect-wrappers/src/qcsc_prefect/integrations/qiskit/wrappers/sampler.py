@@ -109,7 +109,8 @@ class QCSCSamplerV2(PrimitiveFacade):
                 the job beside it; an earlier job of other PUBs is refused.
             max_wait: Longest wait for the job in seconds; None for no limit.
             cancel_job_on_cancellation: Whether cancelling the submission or the fetch cancels the
-                job.
+                job. One that another flow with the same Prefect home waits for goes on; who waits
+                elsewhere is not known.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
             cache_granularity: ``"job"`` looks the whole call up; ``"pub"`` looks its PUBs up one by
                 one, and submits only those that were not run before.
