@@ -25,6 +25,7 @@ from qcsc_prefect.core import (
     COMMON_RULES,
     JobReference,
     RetryAnswer,
+    SubmissionUncertainError,
     advise_retry,
     build_input_digest,
     build_submit_cache_key,
@@ -38,9 +39,13 @@ class AcmeError(Exception):
     """What the vendor's client raises."""
 
     def __init__(self, message: str, service_code: str, status: int | None = None) -> None:
-        super().__init__(message)
+        # All of them: what is pickled, on the way to another process, is made anew from these.
+        super().__init__(message, service_code, status)
         self.service_code = service_code
         self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class AcmeClient:
@@ -124,7 +129,16 @@ def submit_anneal(couplings: Couplings, account: Path) -> dict[str, Any]:
         input_digest=anneal_digest(couplings),
         vendor={"couplings": len(couplings)},
     )
-    return draft.of_job(AcmeClient(account).submit(couplings)).to_dict()
+    try:
+        job_id = AcmeClient(account).submit(couplings)
+    except (AcmeError, OSError) as error:
+        if advise_retry(error, ACME_RULES).answer is RetryAnswer.DO_NOT:
+            raise  # a refusal: there is no job
+        # The answer was lost, or is that of a gateway. Rules answer LOOK_FIRST to this error.
+        raise SubmissionUncertainError(
+            "Acme may have taken the job. Look for it there before you run this again."
+        ) from error
+    return draft.of_job(job_id).to_dict()
 
 
 @task(retries=3, retry_delay_seconds=[0.1, 60, 300], retry_condition_fn=is_worth_a_retry)

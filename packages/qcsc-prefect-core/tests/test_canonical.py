@@ -418,8 +418,13 @@ def test_an_input_digest_depends_on_every_one_of_its_parts() -> None:
         assert len(digest.rpartition("-")[2]) == 64
     both = {**base, "cache_scope": "global"}
     assert build_input_digest(**both) == build_input_digest(**{**both, "flow_name": "other"})
-    for wrong in ({"cache_scope": "task"}, {"prefix": "Acme"}, {"inputs": {"extra": 1}}):
-        with pytest.raises(ValueError, match=r"cache_scope|prefix|taken"):
+    for wrong in (
+        {"cache_scope": "task"},
+        {"prefix": "Acme"},
+        {"inputs": {"extra": 1}},
+        {"inputs": [1]},
+    ):
+        with pytest.raises(InputError, match=r"cache_scope|prefix|taken|a mapping of names"):
             build_input_digest(**{**base, **wrong})
 
 

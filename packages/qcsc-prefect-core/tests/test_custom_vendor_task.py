@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -13,7 +14,12 @@ from types import ModuleType
 import pytest
 from prefect import flow
 
-from qcsc_prefect.core.errors import JobReferenceError, UnsupportedTypeError
+from qcsc_prefect.core import RetryAnswer, advise_retry
+from qcsc_prefect.core.errors import (
+    JobReferenceError,
+    SubmissionUncertainError,
+    UnsupportedTypeError,
+)
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PROGRAM = DOCS / "examples" / "custom_vendor.py"
@@ -115,3 +121,31 @@ def test_the_reference_is_kept_as_json(vendor: ModuleType, prefect_home: Path, t
     assert kept["metadata"]["serializer"]["type"] == "json"
     reference = json.loads(kept["result"])
     assert (reference["job_id"], reference["vendor"]) == (job_id, {"couplings": 3})
+
+
+def test_the_error_of_the_client_survives_the_way_to_another_process(vendor: ModuleType):
+    error = vendor.AcmeError("come back later", service_code="ACME-BUSY", status=409)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == ("come back later", vars(error))
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(504, RetryAnswer.LOOK_FIRST), (400, RetryAnswer.DO_NOT)]
+)
+def test_after_a_lost_answer_somebody_looks_first(
+    vendor: ModuleType,
+    prefect_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    answer: RetryAnswer,
+):
+    class BehindAGateway(vendor.AcmeClient):
+        def submit(self, couplings: dict[str, float]) -> str:
+            super().submit(couplings)
+            raise vendor.AcmeError("no answer", service_code="", status=status)
+
+    monkeypatch.setattr(vendor, "AcmeClient", BehindAGateway)
+    with pytest.raises((SubmissionUncertainError, vendor.AcmeError)) as caught:
+        vendor.anneal(COUPLINGS, tmp_path / "acme")
+    assert advise_retry(caught.value, vendor.ACME_RULES).answer is answer

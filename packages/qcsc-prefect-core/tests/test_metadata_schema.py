@@ -109,6 +109,21 @@ def test_any_plain_options_come_back_equal(options, seconds):
         ({"vendor": {1: 2}}, "vendor"),
         ({"vendor": [1]}, "vendor"),
         ({"pubs": [7]}, "pubs[0]"),
+        ({"shots": -3}, "shots"),
+        ({"precision": -0.1}, "precision"),
+        *[({name: -1.0}, name) for name in ("queue_seconds", "work_seconds", "charged_seconds")],
+        *[
+            ({"created": time}, "created")
+            for time in (
+                "yesterday",
+                "2026-01-05",
+                "2026-01-05T10:00:00",
+                "2026-01-05T10:00:00+09:00",
+                "2026-13-05T10:00:00Z",
+                "2026-01-05T24:00:00Z",
+                "2026-01-05T10:00:00Z ",
+            )
+        ],
     ],
 )
 def test_a_wrong_field_is_refused_when_a_record_is_made(fields, path):
@@ -140,3 +155,15 @@ def test_none_means_not_known():
     record = JobMetadata(primitive="sampler", tags=None, vendor=None)
     assert record.to_builtins() == {"primitive": "sampler", "schema_version": 1}
     assert JobMetadata.from_builtins({**record.to_builtins(), "tags": None}) == record
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"depth": -1}, {"shots_asked": -1}, {"execution_seconds": -0.5}, {"started": "yesterday"}],
+)
+def test_numbers_below_zero_and_what_is_no_time_are_refused_in_a_pub(fields):
+    with pytest.raises(InputError) as caught:
+        PubMetadata(**fields)
+    assert caught.value.path == next(iter(fields))
+    with pytest.raises(RecordError, match=rf"pubs\[0\]\.{caught.value.path}"):
+        JobMetadata.from_builtins({"primitive": "sampler", "pubs": [fields]})

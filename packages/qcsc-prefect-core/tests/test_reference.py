@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -120,3 +121,17 @@ def test_a_paid_job_always_gets_its_reference(caplog):
     assert "job 7" in caplog.text
     assert "'submitted_at'" in caplog.text
     assert "'vendor.a'" in caplog.text
+
+
+@pytest.mark.parametrize("job_id", [None, "", "  ", b"a-7", ["a-7"], True, {"id": "a-7"}])
+def test_what_is_no_id_of_a_job_is_refused_and_shown(job_id):
+    with pytest.raises(JobReferenceError, match="is no id of a job") as caught:
+        JobReference(primitive="anneal").of_job(job_id)
+    assert caught.value.path == "job_id"
+    assert repr(job_id) in str(caught.value)
+
+
+@pytest.mark.parametrize("job_id", ["a-7", 7, np.int64(7), np.str_("a-7"), UUID(int=7)])
+def test_an_id_of_any_usual_type_is_kept_as_a_text(job_id):
+    kept = JobReference(primitive="anneal").of_job(job_id).to_dict()["job_id"]
+    assert (type(kept), kept) == (str, str(job_id))

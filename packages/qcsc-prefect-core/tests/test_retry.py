@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from qcsc_prefect.core.cache_keys import build_result_cache_key, build_submit_cache_key
 from qcsc_prefect.core.errors import (
     ConfigurationError,
+    InputError,
     JobFailedError,
     JobNotFoundError,
     ResultUnavailableError,
@@ -551,3 +552,47 @@ def test_keys_take_a_configuration_as_it_is() -> None:
     ):
         as_it_is = build("acme", configuration=Account(), **named)
         assert as_it_is == build("acme", configuration={"account": "lab"}, **named)
+
+
+def test_a_submission_is_keyed_by_its_backend_and_a_result_is_not() -> None:
+    class Account:
+        def __init__(self, backend_name: str) -> None:
+            self.backend_name = backend_name
+
+        def identity(self) -> dict[str, str | None]:
+            return {"account": "lab"}
+
+    one, other = Account("acme-1"), Account("acme-2")
+    submitted = [
+        build_submit_cache_key("a", input_digest="d", configuration=c) for c in (one, other)
+    ]
+    assert submitted[0] != submitted[1]
+    facts = {"account": "lab", "backend_name": "acme-1"}
+    assert submitted[0] == build_submit_cache_key("a", input_digest="d", configuration=facts)
+    fetched = [build_result_cache_key("a", job_id="j", configuration=c) for c in (one, other)]
+    assert fetched[0] == fetched[1]
+
+
+@pytest.mark.parametrize("digest", [7, "", None, b"d"])
+def test_what_is_no_digest_has_no_key(digest: object) -> None:
+    with pytest.raises(InputError, match="input_digest refused"):
+        build_submit_cache_key("a", input_digest=digest, configuration=None)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"statuses": {"409": RETRY}},
+        {"statuses": {True: RETRY}},
+        {"statuses": {4: RETRY}},
+        {"statuses": {409.0: RETRY}},
+        {"service_codes": {None: RETRY}},
+        {"service_codes": {"": RETRY}},
+        {"service_codes": {1.5: RETRY}},
+        {"readers": {"builtins.OSError": 5}},
+    ],
+)
+def test_rules_that_never_match_are_refused(rules: dict[str, dict[object, object]]) -> None:
+    [table] = rules
+    with pytest.raises(ConfigurationError, match=rf"^{table}\["):
+        COMMON_RULES.extended(**rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,3 +129,51 @@ def test_the_password_of_a_proxy_is_a_secret() -> None:
             backend_name=BACKEND,
         ).get_service()
     assert "correct horse" not in everything_in(caught.value)
+
+
+SECRET = "key-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"mdoe": "session"}, "no field 'mdoe'. Did you mean 'mode'?"),
+        ({"primitive": "classic"}, "Did you mean 'primitives'?"),
+        ({"backend": "ibm_x"}, "Did you mean 'backend_name'?"),
+        ({"api_key": SECRET}, "Did you mean 'token'?"),
+        ({"crn": SECRET}, "Did you mean 'instance'?"),
+        ({"zzz": SECRET}, "It has: account_name"),
+        ({"token": {"apikey": SECRET}}, "token refused: expected a string, got dict."),
+        ({"token": [SECRET]}, "token refused: expected a string, got list."),
+        ({"token": SECRET.encode()}, "token refused: expected a string, got bytes."),
+        ({"proxies": f"http://u:{SECRET}@h"}, "proxies refused: expected a mapping such as"),
+    ],
+)
+def test_no_refused_field_of_a_configuration_is_shown(fields: dict[str, object], advice: str):
+    with pytest.raises(QiskitRuntimeConfigError) as caught:
+        QiskitRuntimeConfig(**fields)
+    assert advice in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(pickle.dumps(caught.value))
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize("fields", [{"proxies": {1: SECRET}}, {"url": [SECRET]}])
+def test_pydantic_shows_no_value_of_a_configuration(fields: dict[str, object]):
+    with pytest.raises(ValueError, match="QiskitRuntimeConfig") as caught:
+        QiskitRuntimeConfig(token=SECRET, **fields)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_stored_fields_of_another_version_are_passed_over(caplog: pytest.LogCaptureFixture):
+    stored = QiskitRuntimeConfig(mode="batch").model_dump() | {"later": SECRET}
+    config = QiskitRuntimeConfig.model_validate(stored)
+    assert config.mode == "batch"
+    assert SECRET not in config.model_dump_json() + caplog.text
+    assert "passed over: later" in caplog.text
+
+
+@pytest.mark.parametrize("max_time", [0, -5, "bogus", "0m", "2h x", "two hours"])
+@pytest.mark.parametrize("mode", ["job", "session"])
+def test_a_length_of_time_is_checked_in_every_mode(max_time: object, mode: str):
+    with pytest.raises(ValueError, match="is no length of time"):
+        QiskitRuntimeConfig(mode=mode, max_time=max_time)

@@ -165,6 +165,49 @@ async def test_a_job_of_a_killed_process_runs_again_under_its_id(prefect_home: P
     assert output["result"][0].data.meas.num_shots == 64
 
 
+SUBMIT_AND_END = textwrap.dedent(
+    """
+    import asyncio
+    import sys
+
+    from qiskit import QuantumCircuit
+
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
+    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
+    from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+
+    async def main():
+        for primitive in ("sampler", "estimator"):
+            circuit = QuantumCircuit(1)
+            circuit.x(0)
+            if primitive == "sampler":
+                circuit.measure_all()
+            pub = (circuit,) if primitive == "sampler" else (circuit, "Z")
+            pubs = coerce_pubs([pub], primitive)
+            request = JobRequest(primitive, pubs, sys.argv[1])
+            print((await local_job_service().submit(request)).job_id)
+
+    asyncio.run(main())
+    """
+)
+
+
+@pytest.mark.parametrize("backend_name", ["aer_simulator", "fake_manila"])
+def test_a_process_that_ends_finishes_its_jobs(prefect_home: Path, backend_name: str):
+    ended = subprocess.run(
+        [sys.executable, "-c", SUBMIT_AND_END, backend_name],
+        env={**os.environ, "PREFECT_HOME": str(prefect_home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    store = local_job_service()._store
+    outcomes = [store.outcome(job_id) for job_id in ended.stdout.split()]
+    assert [outcome and (outcome.state, outcome.message) for outcome in outcomes] == [
+        ("DONE", None)
+    ] * 2
+
+
 async def test_an_unknown_id_is_a_clear_error(prefect_home: Path):
     with pytest.raises(JobNotFoundError, match=r"local-0123.*submit it again") as caught:
         await fetch_qiskit_job_result_task(job_id="local-0123", runtime_config=CONFIG)

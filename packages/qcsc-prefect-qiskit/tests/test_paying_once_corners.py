@@ -310,15 +310,28 @@ async def test_a_quota_that_is_used_up_is_not_waited_for(prefect_home: Path, emu
 
 
 @pytest.mark.parametrize("cancel_job", [False, True], ids=["job goes on", "job is cancelled"])
+@pytest.mark.parametrize(
+    ("task", "cache"),
+    [
+        (run_sampler_task, {}),
+        (submit_sampler_job_task, {}),
+        (submit_sampler_job_task, {"cache_submit": True}),
+    ],
+    ids=["run", "submit", "submit once"],
+)
 async def test_a_task_that_is_cancelled_while_it_submits_names_the_job(
-    prefect_home: Path, emulated, config, caplog, cancel_job: bool
+    prefect_home: Path, emulated, config, caplog, task, cache, cancel_job: bool
 ):
     emulated.set_schedule(queued_seconds=math.inf)
     emulated.faults.delay(1.0, "submit", when="after")
     with caplog.at_level(logging.WARNING):
         running = asyncio.create_task(
-            run_sampler_task(
-                [one()], shots=10, runtime_config=config, cancel_job_on_cancellation=cancel_job
+            task(
+                [one()],
+                shots=10,
+                runtime_config=config,
+                cancel_job_on_cancellation=cancel_job,
+                **cache,
             )
         )
         while not emulated.jobs:

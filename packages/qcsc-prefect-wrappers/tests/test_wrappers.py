@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from prefect import flow, task
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import SamplerOptions
 
-from qcsc_prefect.core.errors import ConfigurationError, JobReferenceError
+from qcsc_prefect.core.errors import ConfigurationError, InputError, JobReferenceError
 from qcsc_prefect.integrations.qiskit import (
     QCSCEstimatorV2,
     QCSCPrimitiveJob,
@@ -238,3 +239,27 @@ async def test_a_facade_shows_what_it_was_made_from(prefect_home: Path) -> None:
     )
     assert sum((await rebuilt.result())[0].data.meas.get_counts().values()) == 7
     assert QCSCEstimatorV2(runtime_block_name="lab").runtime_block_name == "lab"
+
+
+@pytest.mark.parametrize("facade", [QCSCSamplerV2, QCSCEstimatorV2])
+@pytest.mark.parametrize("method", ["run", "run_and_fetch"])
+@pytest.mark.parametrize("value", [object(), "pubs"])
+async def test_every_argument_of_a_facade_is_checked_before_anything_is_sent(
+    facade: type[QCSCSamplerV2 | QCSCEstimatorV2], method: str, value: object
+):
+    # A call that got any further would fail over the backend.
+    config = QiskitRuntimeConfig(channel="local", backend_name="no-such-backend")
+    call = getattr(facade(runtime_config=config), method)
+    any_text = {"artifact_key", "cache_namespace", "input_digest"}
+    left = {"pubs", "shots", "precision", "options"} | (any_text if value == "pubs" else set())
+    for name in set(inspect.signature(call).parameters) - left:
+        with pytest.raises(InputError, match=rf"^{name} refused: expected ") as caught:
+            await call([bell()], **{name: value})
+        assert caught.value.path == name
+    with pytest.raises(InputError, match="backend_name refused"):
+        facade(runtime_config=config, backend_name=5)
+
+
+def test_a_handle_checks_its_arguments_when_it_is_made():
+    with pytest.raises(InputError, match="max_wait refused"):
+        handle({"job_id": "local-1"}, max_wait="60")

@@ -376,3 +376,14 @@ def test_options_that_cannot_be_read_are_absent_and_logged(caplog):
     record = collect_job_metadata(primitive="sampler", shots=5, options=object())
     assert record.to_builtins().keys() == {"primitive", "schema_version", "shots", "versions"}
     assert "its options could not be read" in caplog.text
+
+
+@pytest.mark.parametrize(("shots", "asked"), [(None, 77), (5, 5)])
+def test_shots_asked_for_in_the_options_count_as_asked_for(ghz, shots, asked):
+    options = SamplerOptions(default_shots=77)
+    for given in (options, {"default_shots": 77}):
+        record = collect_job_metadata(
+            primitive="sampler", options=given, shots=shots, pubs=[(ghz,)]
+        )
+        assert (record.shots, record.pubs[0].shots_asked) == (asked, asked)
+    assert collect_job_metadata(primitive="sampler", pubs=[(ghz,)]).shots is UNSET

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from qcsc_prefect.core.digest import digest_value
+from qcsc_prefect.core.errors import InputError
 
 __all__ = [
     "ConfigurationIdentity",
@@ -56,17 +57,30 @@ def build_submit_cache_key(
         input_digest: The identity of the job's input, of :func:`build_input_digest` or any other
             text that tells inputs apart.
         configuration: The account and service that the job is submitted through: a configuration
-            that can say its identity, or that identity.
+            that can say its identity, or that identity. The configuration's backend is a part of
+            the key too; where the identity alone is given, name the backend in it.
 
     Returns:
         ``<prefix>-<64 hexadecimal digits>``.
+
+    Raises:
+        InputError: If the digest is no text.
 
     Example:
         >>> key = build_submit_cache_key("acme", input_digest="d1", configuration="lab-account")
         >>> key == build_submit_cache_key("acme", input_digest="d1", configuration="other")
         False
     """
-    parts = {"input_digest": input_digest, "configuration": _identity(configuration)}
+    if not isinstance(input_digest, str) or not input_digest:
+        raise InputError(
+            f"input_digest refused: expected a text that is not empty, got {input_digest!r:.100}.",
+            path="input_digest",
+        )
+    identity = _identity(configuration)
+    if isinstance(configuration, ConfigurationWithIdentity) and configuration.backend_name:
+        # A job runs on one backend; once it has an id, that alone tells its result from others.
+        identity = {**configuration.identity(), "backend_name": configuration.backend_name}
+    parts = {"input_digest": input_digest, "configuration": identity}
     return f"{prefix}-{digest_value(parts, domain=f'{prefix}/submit')}"
 
 

@@ -96,7 +96,7 @@ def _defaults(record_type: type[msgspec.Struct]) -> dict[str, object]:
 def _field_types(record_type: type[msgspec.Struct]) -> dict[str, object]:
     """Return the types of the fields, without None and without the mark of an absent one."""
     found: dict[str, object] = {}
-    for name, hint in typing.get_type_hints(record_type).items():
+    for name, hint in typing.get_type_hints(record_type, include_extras=True).items():
         members: tuple[object, ...] = (hint,)
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             members = typing.get_args(hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter
@@ -15,8 +16,6 @@ from qcsc_prefect.core.canonical_path import show_path
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
 
 __all__ = ["build_input_digest", "digest_value", "input_identity"]
@@ -87,6 +86,11 @@ def input_identity(
         InputError: If `cache_scope` is neither ``flow`` nor ``global``, or an input has one of the
             names that the scope takes.
     """
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"the inputs are a mapping of names to values, not {type(inputs).__name__}",
+            path="inputs",
+        )
     if cache_scope not in ("flow", "global"):
         raise InputError(
             f"cache_scope must be 'flow' or 'global', not {cache_scope!r}", path="cache_scope"

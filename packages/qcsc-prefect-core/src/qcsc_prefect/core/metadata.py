@@ -11,16 +11,17 @@ booleans and None, so JSON, YAML and msgpack can hold it. It carries an integer
 a record of a later schema version is refused with a
 :class:`~qcsc_prefect.core.errors.FormatVersionError`.
 
-Times are strings in ISO 8601, in UTC, with a final ``Z``. Durations are seconds.
+Times are strings in ISO 8601, in UTC, with a final ``Z``. Durations are seconds. What is
+neither, and a number below 0, is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from qcsc_prefect.core.checked_fields import check_fields
 from qcsc_prefect.core.errors import FormatVersionError, InputError, RecordError
@@ -35,6 +36,18 @@ _COLLECT_AGAIN = "fetch the job again, which collects them anew"
 
 #: A value that JSON can hold; containers hold such values again.
 PlainValue = None | bool | int | float | str | list["PlainValue"] | dict[str, "PlainValue"]
+
+_Count: TypeAlias = Annotated[int, Meta(ge=0)]
+_Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+_Precision: TypeAlias = Annotated[float, Meta(ge=0)]
+#: Years of four digits, and no month, day or hour that there is not.
+_Time: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+        r"T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?Z$"
+    ),
+]
 
 
 class PubMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +72,17 @@ class PubMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     circuit_name: str | UnsetType = UNSET
-    num_qubits: int | UnsetType = UNSET
-    depth: int | UnsetType = UNSET
-    size: int | UnsetType = UNSET
-    two_qubit_count: int | UnsetType = UNSET
+    num_qubits: _Count | UnsetType = UNSET
+    depth: _Count | UnsetType = UNSET
+    size: _Count | UnsetType = UNSET
+    two_qubit_count: _Count | UnsetType = UNSET
     shape: list[int] | UnsetType = UNSET
-    shots: int | UnsetType = UNSET
-    shots_asked: int | UnsetType = UNSET
-    precision: float | UnsetType = UNSET
-    started: str | UnsetType = UNSET
-    completed: str | UnsetType = UNSET
-    execution_seconds: float | UnsetType = UNSET
+    shots: _Count | UnsetType = UNSET
+    shots_asked: _Count | UnsetType = UNSET
+    precision: _Precision | UnsetType = UNSET
+    started: _Time | UnsetType = UNSET
+    completed: _Time | UnsetType = UNSET
+    execution_seconds: _Seconds | UnsetType = UNSET
     job_id: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -129,15 +142,15 @@ class JobMetadata(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | UnsetType = UNSET
     instance: str | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
-    created: str | UnsetType = UNSET
-    started: str | UnsetType = UNSET
-    completed: str | UnsetType = UNSET
-    queue_seconds: float | UnsetType = UNSET
-    work_seconds: float | UnsetType = UNSET
-    qpu_seconds: float | UnsetType = UNSET
-    charged_seconds: float | UnsetType = UNSET
-    shots: int | UnsetType = UNSET
-    precision: float | UnsetType = UNSET
+    created: _Time | UnsetType = UNSET
+    started: _Time | UnsetType = UNSET
+    completed: _Time | UnsetType = UNSET
+    queue_seconds: _Seconds | UnsetType = UNSET
+    work_seconds: _Seconds | UnsetType = UNSET
+    qpu_seconds: _Seconds | UnsetType = UNSET
+    charged_seconds: _Seconds | UnsetType = UNSET
+    shots: _Count | UnsetType = UNSET
+    precision: _Precision | UnsetType = UNSET
     options: dict[str, Any] | UnsetType = UNSET  # PlainValue; msgspec knows no recursive alias
     versions: dict[str, str] | UnsetType = UNSET
     pubs: list[PubMetadata] | UnsetType = UNSET

@@ -13,6 +13,8 @@ without a version are version 0: the same fields, any of which but ``job_id`` ma
 from __future__ import annotations
 
 import logging
+import numbers
+import uuid
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -39,7 +41,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     names it. Numbers, texts and arrays of numpy are made plain. None means "not known".
 
     So make it without its ``job_id`` before the job is submitted, and complete it afterwards by
-    `of_job`, which does not fail::
+    `of_job`, which fails over nothing but an id that is none::
 
         draft = JobReference(primitive="anneal", shots=shots)
         reference = draft.of_job(client.submit(...))
@@ -107,11 +109,11 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     ) -> JobReference:
         """Return the reference of the job that was made of this draft.
 
-        The job is paid for, so this does not fail: what the service says of it and a reference
-        cannot hold is left out, with a line in the log.
+        The job is paid for, so this fails over nothing but its id: what the service says else, and
+        a reference cannot hold, is left out, with a line in the log.
 
         Args:
-            job_id: The id that the service gave it.
+            job_id: The id that the service gave it, a text; a whole number or a UUID is made one.
             program_type: What the service calls the program; None keeps what the draft says. So
                 for all that follow.
             backend_name: The backend that took it.
@@ -122,6 +124,10 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
         Returns:
             A new reference.
+
+        Raises:
+            JobReferenceError: If the id is none of these, or empty; the message holds what was
+                given, so that the job can be found.
 
         Example:
             >>> draft = JobReference(primitive="anneal", backend_name="acme-1")
@@ -136,7 +142,7 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
             "instance": instance,
             "vendor": vendor,
         }
-        known: dict[str, object] = {"job_id": str(job_id)}
+        known: dict[str, object] = {"job_id": _plain_job_id(job_id)}
         for name, value in said.items():
             if value is None:
                 continue
@@ -160,6 +166,17 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
         """
         fields: dict[str, JSONValue] = msgspec.to_builtins(self)
         return fields
+
+
+def _plain_job_id(given: object) -> str:
+    is_whole = isinstance(given, numbers.Integral) and not isinstance(given, bool)
+    if is_whole or isinstance(given, uuid.UUID) or (isinstance(given, str) and given.strip()):
+        return str(given)
+    raise JobReferenceError(
+        f"Job reference refused at 'job_id': {given!r:.200} is no id of a job. Where the service "
+        "has taken the job, it is paid for: hand over the id that it gave, as a text.",
+        path="job_id",
+    )
 
 
 def parse_job_reference(
@@ -199,8 +216,8 @@ Expected `str`, got `int`.
         parsed = JobReference(**{"schema_version": 0, **known})
     else:
         raise JobReferenceError(
-            f"Job reference refused: expected a mapping, got {type(reference).__name__}. "
-            "Hand over what a submit task returned."
+            f"Job reference refused: expected a mapping, got {type(reference).__name__}. Hand over "
+            "what a submit task returned, or the job_reference of a handle."
         )
     if require_job_id and not parsed.job_id:
         raise JobReferenceError(

@@ -33,7 +33,12 @@ from qcsc_prefect.core.error_facts import (
     retry_after_seconds,
 )
 from qcsc_prefect.core.errors import SubmissionUncertainError
-from qcsc_prefect.core.retry_names import check_answers, check_type_names
+from qcsc_prefect.core.retry_names import (
+    check_answers,
+    check_keys,
+    check_readers,
+    check_type_names,
+)
 
 __all__ = [
     "COMMON_RULES",
@@ -140,10 +145,10 @@ class RetryRules:
             New rules; these ones stay as they are.
 
         Raises:
-            ConfigurationError: If a value is no answer, or a name can never match: it is no
-                ``module.qualified_name``, or stands for something else than an exception type, or
-                for a type that calls itself otherwise. A name whose module is not imported yet is
-                taken on trust.
+            ConfigurationError: If a value is no answer or no reader, or a status, a code or a name
+                can never match: it is no ``module.qualified_name``, or stands for something else
+                than an exception type, or for a type that calls itself otherwise. A name whose
+                module is not imported yet is taken on trust.
 
         Example:
             >>> rules = COMMON_RULES.extended(statuses={418: RetryAnswer.RETRY})
@@ -157,6 +162,8 @@ class RetryRules:
             ("service_codes", service_codes),
         ):
             check_answers(added or {}, RetryAnswer, where)
+        check_keys(statuses or {}, service_codes or {})
+        check_readers(readers or {})
         for where, names in (
             ("types", types),
             ("last_resort_types", last_resort_types),

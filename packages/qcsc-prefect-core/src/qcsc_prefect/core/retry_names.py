@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from enum import Enum
     from typing import Any
 
-__all__ = ["check_answers", "check_type_names"]
+__all__ = ["check_answers", "check_keys", "check_readers", "check_type_names"]
 
 _log = logging.getLogger(__name__)
 _MISSING = object()
+_LEAST_STATUS, _LARGEST_STATUS = 100, 599
 
 
 def check_answers(answers: Mapping[Any, object], answer_type: type[Enum], where: str) -> None:
@@ -40,6 +41,48 @@ def check_answers(answers: Mapping[Any, object], answer_type: type[Enum], where:
             raise ConfigurationError(
                 f"{where}[{key!r}] is {answer!r}: write a member of {answer_type.__name__}."
             )
+
+
+def check_keys(statuses: Mapping[Any, object], service_codes: Mapping[Any, object]) -> None:
+    """Refuse statuses and codes that no answer of a service can have.
+
+    Args:
+        statuses: A table with HTTP statuses as its keys.
+        service_codes: A table with codes of the service as its keys.
+
+    Raises:
+        ConfigurationError: If a status is no number from 100 to 599, or a code neither a whole
+            number nor a text.
+    """
+    for status in statuses:
+        if not _is_whole(status) or not _LEAST_STATUS <= status <= _LARGEST_STATUS:
+            raise ConfigurationError(
+                f"statuses[{status!r}] never matches: write a number from {_LEAST_STATUS} to "
+                f"{_LARGEST_STATUS}."
+            )
+    for code in service_codes:
+        if not _is_whole(code) and not (isinstance(code, str) and code):
+            raise ConfigurationError(
+                f"service_codes[{code!r}] never matches: write a whole number or a text."
+            )
+
+
+def check_readers(readers: Mapping[str, object]) -> None:
+    """Refuse readers that cannot be called.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    for name, reader in readers.items():
+        if not callable(reader):
+            raise ConfigurationError(
+                f"readers[{name!r}] is {reader!r}: write a function of the error that returns "
+                "ErrorFacts."
+            )
+
+
+def _is_whole(key: object) -> bool:
+    return isinstance(key, int) and not isinstance(key, bool)
 
 
 def check_type_names(names: Mapping[str, object], where: str) -> None:

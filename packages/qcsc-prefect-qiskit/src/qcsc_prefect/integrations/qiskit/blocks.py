@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict  # noqa: TC002 - a field's type is read at run time
@@ -16,15 +18,16 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from qcsc_prefect.integrations.qiskit.config_failures import config_failure
 from qcsc_prefect.integrations.qiskit.config_fields import (
+    is_length_of_time,
     named_choice,
     reasons_of,
-    refuse_misspelt,
+    refuse_bad_fields,
     stripped,
+    without_unknown_fields,
 )
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
@@ -35,7 +38,7 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from prefect.client.schemas.objects import BlockDocument
     from qiskit.providers import BackendV2
@@ -114,6 +117,27 @@ class QiskitRuntimeConfig(Block):
         description="Longest time that a batch or session stays open, in seconds or as '2h 30m'.",
     )
 
+    def __init__(self, **fields: Any) -> None:
+        refuse_bad_fields(fields, type(self).model_fields)
+        super().__init__(**fields)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **how: Any) -> Self:
+        """Make a configuration of stored fields, as Prefect does of a saved block.
+
+        Fields that this version does not have are passed over with a warning.
+
+        Args:
+            obj: The fields.
+            **how: As for any model of pydantic.
+
+        Returns:
+            The configuration.
+        """
+        if isinstance(obj, Mapping):
+            obj = without_unknown_fields(obj, cls.model_fields)
+        return super().model_validate(obj, **how)
+
     @field_validator(
         "backend_name", "instance", "url", "account_name", "filename", "region", mode="before"
     )
@@ -132,17 +156,20 @@ class QiskitRuntimeConfig(Block):
     def _plans(cls, value: list[str] | None) -> list[str] | None:
         return None if value is None else [stripped(plan) for plan in value]
 
+    @field_validator("max_time")
+    @classmethod
+    def _length_of_time(cls, value: int | str | None) -> int | str | None:
+        if value is None or is_length_of_time(value):
+            return value
+        raise ValueError(
+            f"{value!r} is no length of time; write seconds, such as 7200, or a text such as "
+            "'2h 30m'"
+        )
+
     @field_validator("channel", "primitives", "mode", mode="before")
     @classmethod
     def _chosen(cls, value: object, info: ValidationInfo) -> object:
         return named_choice(value, cls.model_fields[str(info.field_name)].annotation)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, given: object) -> object:
-        if isinstance(given, dict):
-            refuse_misspelt(given, cls.model_fields)
-        return given
 
     @classmethod
     def _load_from_block_document(
@@ -160,7 +187,8 @@ class QiskitRuntimeConfig(Block):
         raise QiskitRuntimeConfigError(
             f"The QiskitRuntimeConfig block {block_document.name!r} cannot be used: {reasons}. "
             "Mend it in the Prefect UI, or save it anew: "
-            "QiskitRuntimeConfig(...).save(name, overwrite=True)."
+            "QiskitRuntimeConfig(...).save(name, overwrite=True), in a notebook and in async code "
+            "await ...asave(name, overwrite=True)."
         )
 
     def get_service(self) -> QiskitRuntimeService:
@@ -180,6 +208,9 @@ class QiskitRuntimeConfig(Block):
             return self._made_service(given)
         except Exception as error:  # noqa: BLE001 - the client lets out errors of any kind
             described = ", ".join(sorted(given)) or "nothing (saved account or environment)"
+            # Its name and port alone: what stands before them in a URL may be a password.
+            host = urlsplit(self.url).netloc.rpartition("@")[2] if self.url else ""
+            described += f" (at {host})" if host else ""
             failure = config_failure(
                 f"Tried to create a QiskitRuntimeService from: {described}.", error, self.secrets()
             )

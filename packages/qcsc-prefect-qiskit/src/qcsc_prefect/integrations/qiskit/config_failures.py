@@ -12,6 +12,7 @@ from qcsc_prefect.integrations.qiskit.client_errors import (
 )
 from qcsc_prefect.integrations.qiskit.error_translation import redacted
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.sentences import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,10 +83,11 @@ def _described(tried: str, cause: Exception, reason: str) -> QiskitRuntimeConfig
     next_step = (
         "No usable answer came from the service. This may pass: try again later."
         if passes
-        else "Check the block's fields, and that the service can be reached from this machine."
+        else "Check the configuration's fields, and that the service can be reached from this "
+        "machine."
     )
     return QiskitRuntimeConfigError(
-        f"{tried} The client answered: {reason.rstrip('.')}.{status} {next_step}",
+        f"{tried} The client answered: {sentence(reason)}{status} {next_step}",
         # A pickle, which crosses to another process, has no cause that would say so.
         retryable=True if passes else None,
     )

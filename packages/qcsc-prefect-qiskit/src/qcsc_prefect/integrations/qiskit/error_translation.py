@@ -29,6 +29,7 @@ from qcsc_prefect.integrations.qiskit.client_errors import (
     request_method,
     was_sent_before,
 )
+from qcsc_prefect.integrations.qiskit.sentences import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -260,11 +261,11 @@ def _what_was_said(exc: BaseException, advice: RetryAdvice) -> str:
         if answer is not None and answer.message:
             status = "" if advice.status is None else f"HTTP {advice.status}, "
             code = "no code" if answer.code is None else f"code {answer.code}"
-            solution = f" {_sentence(answer.solution)}" if answer.solution else ""
-            return f"the service answered ({status}{code}): {_sentence(answer.message)}{solution}"
+            solution = f" {sentence(answer.solution)}" if answer.solution else ""
+            return f"the service answered ({status}{code}): {sentence(answer.message)}{solution}"
     if advice.answer is RetryAnswer.RETRY:
         return f"no usable answer came ({_words(_root(exc))})."
-    return _sentence(_words(exc if advice.decided_by is None else advice.decided_by))
+    return sentence(_words(exc if advice.decided_by is None else advice.decided_by))
 
 
 def _root(exc: BaseException) -> BaseException:
@@ -282,10 +283,6 @@ def _words(error: BaseException) -> str:
     if len(words) > _LONGEST_QUOTE:
         words = f"{words[:_LONGEST_QUOTE]}..."
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _service_advises(exc: BaseException) -> bool:

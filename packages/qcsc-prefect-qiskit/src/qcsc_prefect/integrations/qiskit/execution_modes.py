@@ -21,7 +21,6 @@ import atexit
 import contextvars
 import functools
 import os
-import re
 import threading
 import time
 from contextvars import ContextVar
@@ -33,7 +32,6 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
 
@@ -74,13 +72,9 @@ class ExecutionGroup:
 
     Args:
         config: The configuration that asks for it; its ``mode`` is not ``"job"``.
-
-    Raises:
-        QiskitRuntimeConfigError: If its ``max_time`` is no length of time.
     """
 
     def __init__(self, config: QiskitRuntimeConfig) -> None:
-        _refuse_bad_max_time(config.max_time)
         self.mode = config.mode
         self.key = _key(config)
         self._max_time = config.max_time
@@ -351,21 +345,6 @@ def _close_after(flow: Flow[..., object]) -> None:
     ):
         if close_execution_modes not in hooks:
             hooks.append(close_execution_modes)
-
-
-def _refuse_bad_max_time(max_time: int | str | None) -> None:
-    if max_time is None:
-        return
-    if isinstance(max_time, int):
-        is_length = max_time > 0
-    else:
-        parts = re.fullmatch(r"\s*((\d+)[dhms]\s*)+", max_time)
-        is_length = parts is not None and re.search("[1-9]", max_time) is not None
-    if not is_length:
-        raise QiskitRuntimeConfigError(
-            f"max_time={max_time!r} refused: it is no length of time. Write seconds, such as 7200, "
-            "or a text such as '2h 30m'."
-        )
 
 
 def _is_grouped(config: QiskitRuntimeConfig) -> bool:

@@ -15,6 +15,7 @@ from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
     JobFailedError,
+    JobReferenceError,
     JobTimeLimitError,
     ResultUnavailableError,
 )
@@ -89,19 +90,20 @@ class FetchArguments:
 
 
 def job_to_fetch(
-    job_reference: Mapping[str, object] | None, **given: str | float | None
+    job_reference: Mapping[str, object] | JobReference | None, **given: str | float | None
 ) -> JobReference:
     """Put together what a call says about a job in its reference and beside it.
 
     Args:
         job_reference: What a submit task returned, or None.
-        **given: Fields of the reference that the call names itself; those that are not None win.
+        **given: Fields of the reference that the call names itself, where they are not None.
 
     Returns:
         The reference.
 
     Raises:
-        ConfigurationError: If there is no reference and no job id.
+        ConfigurationError: If there is no reference and no job id, or the two contradict each
+            other.
         JobReferenceError: If the reference is wrong.
     """
     named = {name: value for name, value in given.items() if value is not None}
@@ -110,7 +112,23 @@ def job_to_fetch(
             "Tried to fetch a job, but neither job_id nor job_reference was given. Pass the "
             "reference that a submit task returned, or the job's id."
         )
-    return parse_job_reference({**(job_reference or {}), **named})
+    if isinstance(job_reference, str):
+        raise JobReferenceError(
+            f"job_reference refused: expected a mapping, got {job_reference!r:.100}. Hand a job's "
+            "id over as job_id.",
+            path="job_reference",
+        )
+    if job_reference is None:
+        return parse_job_reference(named)
+    known = parse_job_reference(job_reference, require_job_id="job_id" not in named).to_dict()
+    for name, value in named.items():
+        if known[name] not in (None, value):
+            raise ConfigurationError(
+                f"{name} refused: the call names {value!r:.100}, and its job_reference, of job "
+                f"{known['job_id']}, says {known[name]!r:.100}. Name the one that is meant, and "
+                "leave the other out."
+            )
+    return parse_job_reference({**known, **named})
 
 
 async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:

@@ -102,7 +102,7 @@ def collect_job_metadata(
             :func:`~qcsc_prefect.integrations.qiskit.presentation.job_links.job_page_url`.
         session_id: The session or batch of the job.
         input_digest: Digest of what was submitted.
-        shots: Shots asked for in the call.
+        shots: Shots asked for in the call; a sampler's ``default_shots`` stand in for them.
         precision: Precision asked for in the call.
         options: The options used: a mapping, or a native options object, whose unset fields
             are left out.
@@ -137,6 +137,8 @@ def collect_job_metadata(
     facts |= _read(job_id, "usage", lambda: _usage(metrics)) or {}
     facts |= _read(job_id, "tags and instance", lambda: _account(job)) or {}
     facts["options"] = _read(job_id, "options", lambda: _plain_options(options))
+    if primitive == "sampler" and shots is None:
+        shots = (facts["options"] or {}).get("default_shots")
     facts["versions"] = _read(job_id, "versions", lambda: _versions(metrics))
     described = _read(job_id, "PUBs", lambda: _pubs(pubs, result, shots, precision))
     facts["pubs"] = described

@@ -22,6 +22,7 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
     has_client_side_primitives,
 )
 from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+from qcsc_prefect.integrations.qiskit.sentences import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,7 +64,7 @@ def refused_options(
     if isinstance(error, ValidationError) and not faults:
         faults = _bad_values(error, options)
     if not faults:
-        return InputError(f"options refused by {whose}: {_sentence(str(error))}", path="options")
+        return InputError(f"options refused by {whose}: {sentence(str(error))}", path="options")
     paths = {path: ".".join(("options", *path)) for path in faults}
     return InputError(
         " ".join(f"{paths[path]} refused: {fault}" for path, fault in faults.items()),
@@ -109,10 +110,13 @@ def _what_was_meant(
     for other in get_args(PrimitiveName):
         if any(_has(_names_of(other, one), path) for one in get_args(PrimitiveImplementation)):
             return f"{none} It is one of the {other}'s; leave it out."
+    siblings = _group(known, path[:-1])
+    longer = sorted(name for name in siblings if name.startswith(f"{path[-1]}_"))
+    if longer and len(path) > 1:
+        return f"{none} Did you mean {longer[0]!r}?"
     same_name = [found for found in _all_paths(known) if found[-1] == path[-1]]
     if same_name:
         return f"{none} Did you mean {'.'.join(('options', *same_name[0]))}?"
-    siblings = _group(known, path[:-1])
     nearest = nearest_name(path[-1], siblings)
     if nearest is not None:
         return f"{none} Did you mean {nearest!r}?"
@@ -127,9 +131,12 @@ def _bad_values(error: ValidationError, options: Mapping[str, object]) -> dict[_
         if detail["type"] != "is_instance_of":
             words = detail["msg"].removeprefix("Value error, ")
             given = detail["input"]
+            already_said = words.rstrip(".").endswith(f"is =={given}")
             # A whole group of options would bury what is said of it.
-            shown = "" if _is_many(given) else f" It is {shortened(given)}."
-            faults.setdefault(path, f"{_sentence(words)}{shown}")
+            left_out = already_said or _is_many(given)
+            faults.setdefault(
+                path, sentence(words) + ("" if left_out else f" It is {shortened(given)}.")
+            )
     return faults
 
 
@@ -192,8 +199,3 @@ def _all_paths(names: _Names, at: _Path = ()) -> Iterator[_Path]:
     for name, group in names.items():
         yield (*at, name)
         yield from _all_paths(group or {}, (*at, name))
-
-
-def _sentence(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if one_line.endswith((".", "!", "?")) else f"{one_line}."

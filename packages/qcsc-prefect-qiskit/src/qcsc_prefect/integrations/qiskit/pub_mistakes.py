@@ -16,10 +16,15 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, SparseObservable, SparsePauliOp
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from qcsc_prefect.integrations.qiskit.sentences import counted, sentence
 
-__all__ = ["PubMistake", "explain_pub"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from qiskit.primitives.containers.estimator_pub import EstimatorPub
+    from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+__all__ = ["PubMistake", "explain_pub", "misnamed_values"]
 
 #: What Qiskit raises over something that is no PUB.
 _REFUSALS = (QiskitError, ValueError, TypeError, AttributeError, KeyError, IndexError)
@@ -59,6 +64,8 @@ def explain_pub(pub: object, primitive: str, refusal: Exception) -> PubMistake:
     """
     names = _PARTS[primitive]
     form = f"({', '.join(names)})"
+    if isinstance(pub, QuantumCircuit) and primitive == "sampler":
+        pub = (pub,)
     if isinstance(pub, QuantumCircuit):
         return PubMistake(
             None,
@@ -76,11 +83,35 @@ def explain_pub(pub: object, primitive: str, refusal: Exception) -> PubMistake:
     if len(pub) > len(names):
         return PubMistake(None, f"it has {len(pub)} parts, and a PUB has at most those of {form}.")
     parts = dict(zip(names, pub, strict=False))
-    mistake = _in_values(parts) or _in_observables(parts)
-    return mistake or PubMistake(None, _sentence(str(refusal)))
+    mistake = _in_values(parts, form) or _in_observables(parts)
+    return mistake or PubMistake(None, sentence(str(refusal)))
 
 
-def _in_values(parts: Mapping[str, object]) -> PubMistake | None:
+def misnamed_values(pub: SamplerPub | EstimatorPub) -> PubMistake | None:
+    """Say which values of a PUB are of no parameter of its circuit; Qiskit finds that out late.
+
+    Args:
+        pub: A PUB that Qiskit has taken.
+
+    Returns:
+        The mistake; None where each value has its parameter.
+    """
+    wanted = {parameter.name for parameter in pub.circuit.parameters}
+    given = {name for names in pub.parameter_values.data for name in names}
+    if given == wanted:
+        return None
+    return PubMistake(
+        "parameter_values",
+        f"the circuit has {counted(len(wanted), 'parameter')} ({_listed(wanted)}), and there are "
+        f"values of {_listed(given)}.",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _in_values(parts: Mapping[str, object], form: str) -> PubMistake | None:
     circuit, values = parts["circuit"], parts.get("parameter_values")
     assert isinstance(circuit, QuantumCircuit)  # noqa: S101 - for the type checker
     if "observables" in parts and isinstance(values, _OBSERVABLE):
@@ -90,24 +121,33 @@ def _in_values(parts: Mapping[str, object]) -> PubMistake | None:
             f"{shortened(values)}. Several observables of one circuit are one list: "
             "(circuit, [observable, observable]).",
         )
+    names = ", ".join(parameter.name for parameter in circuit.parameters) or "none"
+    wanted = circuit.num_parameters
     if values is None:
-        return None
+        if not wanted:
+            return None
+        return PubMistake(
+            "parameter_values",
+            f"the circuit has {counted(wanted, 'parameter')} ({names}), and there are no values. "
+            f"Write a tuple {form}.",
+        )
     try:
         if not isinstance(values, Mapping | BindingsArray):
             values = {tuple(circuit.parameters): values}
         bindings = BindingsArray.coerce(values)
     except _REFUSALS as error:
-        names = ", ".join(parameter.name for parameter in circuit.parameters) or "none"
         return PubMistake(
             "parameter_values",
-            f"the circuit has {circuit.num_parameters} parameters ({names}), and the values do not "
-            f"fit them: {_sentence(str(error))} Their last axis runs along the parameters.",
+            f"the circuit has {counted(wanted, 'parameter')} ({names}), and the values do not "
+            f"fit: {sentence(str(error))} Their last axis runs along the parameters.",
         )
-    given, wanted = bindings.num_parameters, circuit.num_parameters
+    given = bindings.num_parameters
     if given == wanted:
         return None
     return PubMistake(
-        "parameter_values", f"there are values of {given} parameters, and the circuit has {wanted}."
+        "parameter_values",
+        f"there are values of {counted(given, 'parameter')}, and the circuit has {wanted} "
+        f"({names}).",
     )
 
 
@@ -128,14 +168,14 @@ def _in_observables(parts: Mapping[str, object]) -> PubMistake | None:
         except _REFUSALS as error:
             return PubMistake(
                 "observables",
-                f"{shortened(one)} is no observable: {_sentence(str(error))} An observable is a "
+                f"{shortened(one)} is no observable: {sentence(str(error))} An observable is a "
                 "label such as 'ZZ', a mapping of labels to coefficients, or a SparsePauliOp.",
             )
         if width != circuit.num_qubits:
             return PubMistake(
                 "observables",
-                f"the observable {shortened(one)} is about {width} qubits, and the circuit has "
-                f"{circuit.num_qubits}. For a transpiled circuit write "
+                f"the observable {shortened(one)} is about {counted(width, 'qubit')}, and the "
+                f"circuit has {circuit.num_qubits}. For a transpiled circuit write "
                 "observable.apply_layout(circuit.layout).",
             )
     return None
@@ -146,8 +186,3 @@ def _each(observables: object) -> Sequence[object]:
     if isinstance(observables, list):
         return [one for item in observables for one in _each(item)]
     return [observables]
-
-
-def _sentence(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if one_line.endswith((".", "!", "?")) else f"{one_line}."

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
+    from qcsc_prefect.integrations.qiskit.pub_mistakes import PubMistake
+
 __all__ = [
     "PrimitiveName",
     "Pub",
@@ -115,7 +117,7 @@ def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
     from qiskit.primitives.containers.estimator_pub import EstimatorPub
     from qiskit.primitives.containers.sampler_pub import SamplerPub
 
-    from qcsc_prefect.integrations.qiskit.pub_mistakes import explain_pub
+    from qcsc_prefect.integrations.qiskit.pub_mistakes import explain_pub, misnamed_values
 
     pub_type = SamplerPub if primitive == "sampler" else EstimatorPub
     coerced: list[Pub] = []
@@ -123,11 +125,16 @@ def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
         try:
             coerced.append(pub_type.coerce(pub))
         except (QiskitError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-            mistake = explain_pub(pub, primitive, error)
-            part = "" if mistake.part is None else f".{mistake.part}"
-            path = f"pubs[{index}]{part}"
-            raise InputError(f"{path} refused: {mistake.words}", path=path) from error
+            raise _refused(index, explain_pub(pub, primitive, error)) from error
+        mistake = misnamed_values(coerced[-1])
+        if mistake is not None:
+            raise _refused(index, mistake)
     return coerced
+
+
+def _refused(index: int, mistake: PubMistake) -> InputError:
+    path = f"pubs[{index}]" if mistake.part is None else f"pubs[{index}].{mistake.part}"
+    return InputError(f"{path} refused: {mistake.words}", path=path)
 
 
 def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:

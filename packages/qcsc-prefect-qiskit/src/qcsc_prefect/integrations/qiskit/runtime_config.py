@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
@@ -54,11 +56,23 @@ def require_one_config(runtime_block_name: object, runtime_config: object) -> No
             f"got {type(runtime_block_name).__name__}. Pass a configuration as runtime_config=."
         )
     if not isinstance(runtime_config, QiskitRuntimeConfig | None):
+        # Not what it is: a mapping may hold a token.
         raise ConfigurationError(
             "runtime_config refused: expected a QiskitRuntimeConfig, got "
-            f"{type(runtime_config).__name__}. Make one, or a subclass of it with a get_service or "
-            "get_backend of its own."
+            f"{type(runtime_config).__name__}. {_config_to_write(runtime_config)}"
         )
+
+
+def _config_to_write(given: object) -> str:
+    from qiskit.providers import BackendV2
+
+    if isinstance(given, Mapping):
+        return "Write QiskitRuntimeConfig(**fields)."
+    if isinstance(given, BackendV2):
+        return f"Name the backend in one: QiskitRuntimeConfig(..., backend_name={given.name!r})."
+    if isinstance(given, str):
+        return "The name of a saved block is runtime_block_name."
+    return "Make one, or a subclass of it with a get_service or get_backend of its own."
 
 
 async def resolve_config(
@@ -88,5 +102,6 @@ async def resolve_config(
     except ValueError as error:
         raise ConfigurationError(
             f"No QiskitRuntimeConfig block is saved as {runtime_block_name!r} on the Prefect "
-            "server in use. Save one: QiskitRuntimeConfig(...).save(name)."
+            "server in use. Save one: QiskitRuntimeConfig(...).save(name); in a notebook and in "
+            "async code: await QiskitRuntimeConfig(...).asave(name)."
         ) from error

@@ -56,6 +56,7 @@ __all__ = [
     "prepare_submission",
     "submission_tag",
     "submit_job",
+    "told_cache",
 ]
 
 #: Seconds after which the service's search is taken to show a new job for certain.
@@ -97,6 +98,33 @@ class SubmitCache:
     lifetime: timedelta | None = None
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY
     trust_input_digest: bool = False
+
+
+def told_cache(cache: SubmitCache, *, cache_submit: bool) -> SubmitCache | None:
+    """Return how a job is submitted once, where it is; else say what then has no effect.
+
+    Args:
+        cache: What the call says of it.
+        cache_submit: Whether the call asks for it.
+
+    Returns:
+        What the call says, or None.
+    """
+    if cache_submit:
+        return cache
+    given = {
+        "cache_scope": cache.scope != "flow",
+        "cache_namespace": cache.namespace is not None,
+        "cache_expiration": cache.lifetime is not None,
+        "trust_input_digest": cache.trust_input_digest,
+    }
+    without_effect = [name for name, is_given in given.items() if is_given]
+    if without_effect:
+        run_logger().warning(
+            "Without cache_submit=True the job is submitted anew, and %s has no effect",
+            ", ".join(without_effect),
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any, cast
 from prefect.cache_policies import NO_CACHE
 
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
+from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
 from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
@@ -31,6 +32,7 @@ from qcsc_prefect.integrations.qiskit.submitting import (
     JobArguments,
     SubmitCache,
     submit_job,
+    told_cache,
 )
 from qcsc_prefect.integrations.qiskit.task_runs import mark_run_as_cached
 
@@ -44,6 +46,7 @@ __all__ = [
 
 
 @pub_task(name="run-sampler", cache_policy=NO_CACHE)
+@checks_arguments
 async def run_sampler_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -82,7 +85,7 @@ async def run_sampler_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB or an option is refused; nothing was sent.
+        InputError: If a PUB, an option or an argument is refused; nothing was sent.
         JobError: If the job could not be submitted, failed, or its result could not be read.
 
     Example:
@@ -117,6 +120,7 @@ async def run_sampler_task(
 
 
 @pub_task(name="run-estimator", cache_policy=NO_CACHE)
+@checks_arguments
 async def run_estimator_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -155,7 +159,7 @@ async def run_estimator_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB or an option is refused; nothing was sent.
+        InputError: If a PUB, an option or an argument is refused; nothing was sent.
         JobError: If the job could not be submitted, failed, or its result could not be read.
 
     Example:
@@ -190,6 +194,7 @@ async def run_estimator_task(
 
 
 @pub_task(name="submit-sampler-job", cache_policy=NO_CACHE)
+@checks_arguments
 async def submit_sampler_job_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -205,6 +210,7 @@ async def submit_sampler_job_task(
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
     trust_input_digest: bool = False,
+    cancel_job_on_cancellation: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime SamplerV2 job without waiting.
 
@@ -232,6 +238,8 @@ async def submit_sampler_job_task(
             after a lost answer is that long waited for.
         trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
             PUBs.
+        cancel_job_on_cancellation: Whether a job is cancelled that the service takes while this
+            task is cancelled; otherwise it goes on, and a rerun finds it.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -240,7 +248,7 @@ async def submit_sampler_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -261,13 +269,18 @@ async def submit_sampler_job_task(
     cache = SubmitCache(
         cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
     )
-    submission = await submit_job(arguments, cache if cache_submit else None)
+    submission = await submit_job(
+        arguments,
+        told_cache(cache, cache_submit=cache_submit),
+        cancel_job_on_cancellation=cancel_job_on_cancellation,
+    )
     if submission.reused:
         mark_run_as_cached()
     return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))
 
 
 @pub_task(name="submit-estimator-job", cache_policy=NO_CACHE)
+@checks_arguments
 async def submit_estimator_job_task(
     pubs: Iterable[Any],
     runtime_block_name: str | None = None,
@@ -283,6 +296,7 @@ async def submit_estimator_job_task(
     cache_expiration: timedelta | None = None,
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
     trust_input_digest: bool = False,
+    cancel_job_on_cancellation: bool = False,
 ) -> QiskitJobReference:
     """Submit a native Qiskit Runtime EstimatorV2 job without waiting.
 
@@ -310,6 +324,8 @@ async def submit_estimator_job_task(
             after a lost answer is that long waited for.
         trust_input_digest: Take an earlier job of this ``input_digest`` also where it ran other
             PUBs.
+        cancel_job_on_cancellation: Whether a job is cancelled that the service takes while this
+            task is cancelled; otherwise it goes on, and a rerun finds it.
 
     Returns:
         A serializable job reference with the primitive, the backend, the job id and the settings of
@@ -318,7 +334,7 @@ async def submit_estimator_job_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given; it is a ``ValueError`` too.
-        InputError: If a PUB, an option, a tag or the ``input_digest`` is refused; nothing was sent.
+        InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
         SubmissionError: If the service refused the job.
         SubmissionUncertainError: If the answer was lost, and no job showed up.
 
@@ -339,13 +355,18 @@ async def submit_estimator_job_task(
     cache = SubmitCache(
         cache_scope, cache_namespace, cache_expiration, visibility_delay, trust_input_digest
     )
-    submission = await submit_job(arguments, cache if cache_submit else None)
+    submission = await submit_job(
+        arguments,
+        told_cache(cache, cache_submit=cache_submit),
+        cancel_job_on_cancellation=cancel_job_on_cancellation,
+    )
     if submission.reused:
         mark_run_as_cached()
     return cast("QiskitJobReference", JobReferenceDict(submission.reference.to_dict()))
 
 
 @pub_task(name="fetch-qiskit-job-result", cache_policy=NO_CACHE)
+@checks_arguments
 async def fetch_qiskit_job_result_task(
     runtime_block_name: str | None = None,
     job_id: str | None = None,
@@ -375,7 +396,7 @@ async def fetch_qiskit_job_result_task(
         job_reference: Reference returned by `submit_sampler_job_task` or
             `submit_estimator_job_task`.
         pubs: Original native Qiskit pubs, for the metadata.
-        primitive: Primitive, when it is not in ``job_reference``.
+        primitive: Primitive, when it is not in ``job_reference``; what is in both must agree.
         backend_name: Backend name, when it is not in ``job_reference``.
         shots: Shots, when they are not in ``job_reference``.
         precision: Target standard error, when it is not in ``job_reference``.
@@ -400,7 +421,8 @@ async def fetch_qiskit_job_result_task(
     Raises:
         ConfigurationError: If both or neither of ``runtime_block_name`` and ``runtime_config`` is
             given, or no job; it is a ``ValueError`` too.
-        JobReferenceError: If the reference is wrong; the message names the field.
+        InputError: If an argument is refused; a `JobReferenceError` names the field of the
+            reference.
         JobNotFoundError: If the service does not know the job.
         JobFailedError: If the job ended without a result.
         JobWaitTimeoutError: If ``max_wait`` is over; the job goes on, or its result can be fetched

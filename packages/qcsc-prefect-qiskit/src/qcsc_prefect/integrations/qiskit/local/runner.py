@@ -64,7 +64,7 @@ class LocalRunner:
     """Runs the jobs of one store.
 
     A process that ends waits for the jobs it is running, as it does with the client's own local
-    mode.
+    mode. Where that wait is cut short, the jobs are left as those of a killed process are.
 
     Args:
         store: The jobs.
@@ -79,6 +79,9 @@ class LocalRunner:
         self._running: set[str] = set()
         self._failures: dict[str, list[str]] = {}
         self._guard = threading.Lock()
+        # Python runs these last in, first out. Its own for executors, of an earlier import, lets
+        # none of them take up work any more, and a simulator has one inside.
+        threading._register_atexit(self._threads.shutdown)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def start(self, job_id: str) -> bool:
         """See to it that somebody runs the job; returns at once.
@@ -92,7 +95,12 @@ class LocalRunner:
             if job_id in self._taken:
                 return False
             self._taken.add(job_id)
-        self._threads.submit(self._run, job_id)
+        try:
+            self._threads.submit(self._run, job_id)
+        except RuntimeError:  # the process ends; whoever asks for the job next runs it
+            with self._guard:
+                self._taken.discard(job_id)
+            return False
         return True
 
     def is_running(self, job_id: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
@@ -92,6 +93,7 @@ class PrimitiveFacade:
         backend_name: str | None,
     ) -> None:
         require_one_config(runtime_block_name, runtime_config)
+        refuse_bad_arguments(backend_name=backend_name)
         self.runtime_block_name = runtime_block_name
         self.runtime_config = runtime_config
         self.options = options_mapping(options)
@@ -136,6 +138,7 @@ class PrimitiveFacade:
                 cache_expiration=cache.cache_expiration,
                 visibility_delay=cache.visibility_delay,
                 trust_input_digest=cache.trust_input_digest,
+                cancel_job_on_cancellation=fetch.cancel_job_on_cancellation,
             )
 
         handle: HandleArguments = {

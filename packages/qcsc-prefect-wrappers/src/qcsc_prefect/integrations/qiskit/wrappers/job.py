@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qcsc_prefect.core.reference import parse_job_reference
+from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
 from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import html_repr, short_repr
@@ -59,6 +60,7 @@ class QCSCPrimitiveJob:
 
     Raises:
         JobReferenceError: If the reference is wrong; the message names the field.
+        InputError: If another argument is refused.
         ConfigurationError: If both or neither configuration is given.
 
     Example:
@@ -92,6 +94,13 @@ class QCSCPrimitiveJob:
         cancel_job_on_cancellation: bool = False,
     ) -> None:
         require_one_config(runtime_block_name, runtime_config)
+        refuse_bad_arguments(
+            artifact_key=artifact_key,
+            cache_result=cache_result,
+            retry_fetch=retry_fetch,
+            max_wait=max_wait,
+            cancel_job_on_cancellation=cancel_job_on_cancellation,
+        )
         self._reference = parse_job_reference(job_reference, require_job_id=False)
         self._runtime_block_name = runtime_block_name
         self._runtime_config = runtime_config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.tasks import run_sampler_task, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.wrappers.facade import (
@@ -68,6 +69,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             backend_name=backend_name,
         )
 
+    @checks_arguments
     async def run(
         self,
         pubs: Iterable[Any],
@@ -106,9 +108,9 @@ class QCSCSamplerV2(PrimitiveFacade):
             input_digest: Precomputed digest for submit caching. Shots or precision and options name
                 the job beside it; an earlier job of other PUBs is refused.
             max_wait: Longest wait for the job in seconds; None for no limit.
-            cancel_job_on_cancellation: Whether cancelling the fetch cancels the job. One that
-                another flow with the same Prefect home waits for goes on; who waits elsewhere is
-                not known.
+            cancel_job_on_cancellation: Whether cancelling the submission or the fetch cancels the
+                job. One that another flow with the same Prefect home waits for goes on; who waits
+                elsewhere is not known.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
             cache_granularity: ``"job"`` looks the whole call up; ``"pub"`` looks its PUBs up one by
                 one, and submits only those that were not run before.
@@ -119,7 +121,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             A `QCSCPrimitiveJob` whose ``result`` fetches the native Qiskit primitive result.
 
         Raises:
-            InputError: If a PUB, an option or a tag is refused; nothing was sent.
+            InputError: If a PUB, an option, a tag or an argument is refused; nothing was sent.
             SubmissionError: If the service refused the job, or its answer was lost.
         """
         return await self._submit(
@@ -143,6 +145,7 @@ class QCSCSamplerV2(PrimitiveFacade):
             ),
         )
 
+    @checks_arguments
     async def run_and_fetch(
         self,
         pubs: Iterable[Any],
