@@ -259,6 +259,8 @@ async def test_the_service_is_quoted_once_and_with_its_code():
         ("artifact_key", 5, "a string or None"),
         ("input_digest", 7, "a string that is not empty"),
         ("input_digest", "", "a string that is not empty"),
+        ("input_digest", "\ud800", "cannot be encoded"),
+        ("cache_namespace", "a\udfff", "cannot be encoded"),
         ("cancel_job_on_cancellation", "no", "True or False"),
         ("visibility_delay", "2", "from 0 to 86,400"),
         ("visibility_delay", None, "from 0 to 86,400"),

@@ -226,15 +226,6 @@ async def test_a_job_is_found_by_its_tag_where_the_record_is_gone(prefect_home: 
     assert await submit(cache_expiration=timedelta(seconds=0.001)) not in {first, second}
 
 
-@pytest.mark.parametrize("digest", ["", "\ud800"])
-@pytest.mark.parametrize("cached", [True, False])
-async def test_a_digest_that_is_no_text_is_refused(prefect_home: Path, digest: str, cached: bool):
-    with pytest.raises(InputError, match=r"input_digest refused: .*expected"):
-        await submit_sampler_job_task(
-            [bell()], runtime_config=CONFIG, cache_submit=cached, input_digest=digest
-        )
-
-
 async def test_the_record_is_durable_before_the_users_own_task_ends(prefect_home: Path):
     class Crash(Exception):
         pass

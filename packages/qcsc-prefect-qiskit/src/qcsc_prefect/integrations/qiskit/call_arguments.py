@@ -101,7 +101,7 @@ def _what_is_expected(name: str, value: object) -> str | None:
         is_good, expected = isinstance(value, bool), "True or False"
     elif name in _TEXTS:
         may_be_blank = name in {"artifact_key", "cache_namespace", "backend_name"}
-        is_good = value is None or (isinstance(value, str) and (may_be_blank or value != ""))
+        is_good = value is None or (_is_text(value) and (may_be_blank or value != ""))
         expected = "a string or None" if may_be_blank else "a string that is not empty, or None"
     elif name == "max_wait":
         is_good = value is None or (0 < _seconds(value) < math.inf)
@@ -117,6 +117,17 @@ def _what_is_expected(name: str, value: object) -> str | None:
     return None if is_good else expected
 
 
+def _is_text(value: object) -> bool:
+    """Whether a value is text that can be stored and sent: a lone surrogate cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _seconds(value: object) -> float:
     """Return a number as such, and NaN, which is in no range, for everything else."""
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
@@ -127,4 +138,6 @@ def _advice(name: str, value: object) -> str:
         return did_you_mean(str(value).lower(), filter(None, _CHOICES[name]))
     if name in {"max_wait", "visibility_delay"} and isinstance(value, timedelta):
         return f" Write {value.total_seconds():g}."
+    if name in _TEXTS and isinstance(value, str) and value:
+        return " It holds half of a character, which cannot be encoded."
     return ""

@@ -289,8 +289,6 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         )
     from qcsc_prefect.integrations.qiskit.circuit_metadata import refuse_unsendable_metadata
 
-    if arguments.input_digest is not None:
-        _refuse_bad_digest(arguments.input_digest)
     options = dict(arguments.options or {})
     pubs = coerce_pubs(arguments.pubs, arguments.primitive)
     implementation = config.primitive_implementation(arguments.primitive)
@@ -308,18 +306,6 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         implementation=implementation,
         group=current_group(config),
     )
-
-
-def _refuse_bad_digest(digest: str) -> None:
-    try:
-        is_good = bool(digest.encode())
-    except UnicodeEncodeError:
-        is_good = False
-    if not is_good:
-        raise InputError(
-            f"input_digest refused: expected text that tells inputs apart, got {digest!r:.100}.",
-            path="input_digest",
-        )
 
 
 def _patience() -> SubmissionPatience:
