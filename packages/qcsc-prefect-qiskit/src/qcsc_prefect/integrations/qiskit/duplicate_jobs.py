@@ -25,7 +25,7 @@ __all__ = ["kept_in_its_place", "settle_late"]
 
 #: How old a job is, in seconds, when it is looked whether others stand beside it. The search shows
 #: a new job within the last of them.
-_LOOKS_BESIDE: Final = (2.0, 5.0, 10.0, 20.0, DEFAULT_VISIBILITY_DELAY)
+_LOOKS_BESIDE: Final = (*range(2, 16, 2), 20, 25, DEFAULT_VISIBILITY_DELAY)
 #: Jobs that are looked for within so many seconds are looked for together.
 _TOGETHER: Final = 2.0
 
