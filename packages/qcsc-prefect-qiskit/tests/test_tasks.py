@@ -226,6 +226,20 @@ async def test_a_job_is_found_by_its_tag_where_the_record_is_gone(prefect_home: 
     assert await submit(cache_expiration=timedelta(seconds=0.001)) not in {first, second}
 
 
+async def test_a_result_of_pubs_with_shots_of_their_own_is_kept(prefect_home: Path, caplog):
+    pubs = [(bell(), None, 60)]
+    reference = await submit_sampler_job_task(pubs, shots=50, runtime_config=CONFIG)
+    with caplog.at_level("INFO"):
+        first, second = [
+            await fetch_qiskit_job_result_task(
+                job_reference=reference, pubs=pubs, runtime_config=CONFIG, cache_result=True
+            )
+            for _ in range(2)
+        ]
+    assert first["shots"] == second["shots"] == 60
+    assert f"Reusing the result of job {reference['job_id']}" in caplog.text
+
+
 async def test_the_record_is_durable_before_the_users_own_task_ends(prefect_home: Path):
     class Crash(Exception):
         pass
