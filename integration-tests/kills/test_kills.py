@@ -218,12 +218,11 @@ def test_sigterm_while_waiting(start_run, emulated: EmulatedService, cancel_job:
 @pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
 def test_while_downloading(start_run, emulated: EmulatedService, private: bool):
     run = start_run(options={"environment": {"private": private}})
-    emulated.faults.delay(20, "result")
+    emulated.faults.delay(60, "result", times=1)
     worker = run.start()
     wait_until(lambda: emulated.count("result") == 1, 60, "the download")
     worker.kill()
     assert run.jobs[0].result_reads == 0
-    emulated.faults.clear()
     run.check()
 
 

@@ -34,9 +34,7 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from qcsc_prefect.core.canonical_arrays import NumpyArray
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
 
 __all__ = ["SCHEMA_VERSION", "CanonicalWriter", "canonical_bytes"]
@@ -293,7 +291,7 @@ class CanonicalWriter:
         for member in members:
             self.write_raw(member)
 
-    def _open_array(self, values: npt.NDArray[np.generic]) -> _Open | None:
+    def _open_array(self, values: NumpyArray) -> _Open | None:
         kind = values.dtype.kind
         if kind not in ITEM_KINDS:
             self.write_array(kind, values.dtype.itemsize, values.shape, iter_array_blocks(values))

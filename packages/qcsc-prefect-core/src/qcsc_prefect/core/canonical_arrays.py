@@ -6,7 +6,7 @@ Numpy is not imported here: where an array is met, whoever made it has imported 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from qcsc_prefect.core.errors import UnsupportedTypeError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARRAY_KINDS",
     "ITEM_KINDS",
+    "NumpyArray",
     "array_items",
     "array_place",
     "is_numpy_array",
@@ -30,6 +31,8 @@ __all__ = [
     "numpy_scalar_value",
     "typed_array_kind",
 ]
+
+NumpyArray: TypeAlias = "npt.NDArray[np.generic]"
 
 #: dtype kinds with a canonical form: bool, signed and unsigned integers, floats, complex numbers.
 ARRAY_KINDS = frozenset("biufc")
@@ -48,7 +51,7 @@ def _numpy() -> ModuleType | None:
     return sys.modules.get("numpy")
 
 
-def is_numpy_array(value: object) -> TypeGuard[npt.NDArray[np.generic]]:
+def is_numpy_array(value: object) -> TypeGuard[NumpyArray]:
     """Tell whether a value is a plain numpy array, without importing numpy.
 
     A subclass, such as a masked array, may mean something else by the same bytes, and is refused.
@@ -76,7 +79,7 @@ def numpy_scalar_value(value: np.generic) -> bool | int | float | complex | str 
     return plain  # type: ignore[no-any-return]
 
 
-def array_items(values: npt.NDArray[np.generic]) -> list[object]:
+def array_items(values: NumpyArray) -> list[object]:
     """Return the items of an array of one of ``ITEM_KINDS`` in C order.
 
     Dates and durations are counts of their unit, which stands in front of them; "not a time" is the
@@ -88,7 +91,7 @@ def array_items(values: npt.NDArray[np.generic]) -> list[object]:
     return [unit, *values.astype(values.dtype.newbyteorder("=")).ravel().view("i8").tolist()]
 
 
-def array_place(values: npt.NDArray[np.generic], number: int) -> str:
+def array_place(values: NumpyArray, number: int) -> str:
     """Return the path from an array to one of its items, by the item's number in C order."""
     place: list[int] = []
     for length in reversed(values.shape):
@@ -97,7 +100,7 @@ def array_place(values: npt.NDArray[np.generic], number: int) -> str:
     return "".join(f"[{position}]" for position in reversed(place))
 
 
-def iter_array_blocks(values: npt.NDArray[np.generic]) -> Iterator[memoryview]:
+def iter_array_blocks(values: NumpyArray) -> Iterator[memoryview]:
     """Yield the bytes of an array, little-endian and in C order.
 
     An array that is stored so already is yielded as it lies in memory, in one piece; any other
@@ -122,7 +125,7 @@ def iter_array_blocks(values: npt.NDArray[np.generic]) -> Iterator[memoryview]:
         yield _raw(block.astype(little, order="C"))
 
 
-def _blocks(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+def _blocks(values: NumpyArray) -> Iterator[NumpyArray]:
     if values.nbytes <= BLOCK_BYTES or values.ndim == 0:
         yield values
         return
@@ -136,7 +139,7 @@ def _blocks(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]
         yield values[start : start + rows]
 
 
-def _raw(values: npt.NDArray[np.generic]) -> memoryview:
+def _raw(values: NumpyArray) -> memoryview:
     return memoryview(values.reshape(-1).view("u1").data)
 
 
