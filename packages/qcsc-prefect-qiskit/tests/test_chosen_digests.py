@@ -94,9 +94,12 @@ async def test_other_pubs_are_refused_where_they_differ(
     assert len(emulated.jobs) == 1
 
 
-async def test_a_lost_job_of_other_pubs_is_refused(prefect_home: Path, emulated, config):
+async def test_a_lost_job_of_other_pubs_is_refused(
+    prefect_home: Path, emulated, config, monkeypatch
+):
     emulated.faults.hide_new_jobs(3600)
     emulated.faults.close("submit", when="after")
+    monkeypatch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "0.0001")  # given up, and not sent again
     with pytest.raises(SubmissionUncertainError):
         await submit(config, rotation(0.1), visibility_delay=0)
     emulated.faults.hide_new_jobs(0)
