@@ -324,29 +324,34 @@ async def test_nothing_is_submitted_where_none_can_be_opened(
 
 
 @pytest.mark.parametrize("fault", ["null", "list", "malformed", "closed"])
-async def test_an_opening_whose_answer_is_lost_may_be_tried_again(
-    prefect_home: Path, emulator: EmulatedService, fault: str
+async def test_an_opening_whose_answer_is_lost_is_tried_again(
+    prefect_home: Path, emulator: EmulatedService, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
     config = config_of(emulator, "session")
-    inject = {
-        "null": lambda faults: faults.replace_body("session", None),
-        "list": lambda faults: faults.replace_body("session", []),
-        "malformed": lambda faults: faults.malform("session"),
-        "closed": lambda faults: faults.close("session", when="after"),
-    }
-    inject[fault](emulator.faults)
+
+    def strike(times: int | None) -> None:
+        inject = {
+            "null": lambda faults: faults.replace_body("session", None, times=times),
+            "list": lambda faults: faults.replace_body("session", [], times=times),
+            "malformed": lambda faults: faults.malform("session", times=times),
+            "closed": lambda faults: faults.close("session", when="after", times=times),
+        }
+        inject[fault](emulator.faults)
 
     @flow
-    async def lost() -> None:
+    async def submitting() -> None:
         await submit_sampler_job_task([isa_circuit()], runtime_config=config)
 
+    strike(1)
+    await submitting()
+    assert (emulator.count("submit"), len(emulator.sessions)) == (1, 2)
+    monkeypatch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "0.01")
+    strike(None)
     with pytest.raises(SubmissionError, match=r"Opening a session.*No job was submitted") as caught:
-        await lost()
+        await submitting()
     assert not isinstance(caught.value, SubmissionUncertainError)
     assert caught.value.retryable is True
     assert "may have opened a session all the same" in str(caught.value)
-    assert emulator.count("submit") == 0
-    await lost()
     assert emulator.count("submit") == 1
 
 
