@@ -294,7 +294,7 @@ def advise_retry(error: object, rules: RetryRules = COMMON_RULES) -> RetryAdvice
     # Prefect's record of a result holds it under this name; core does not know Prefect.
     held = error if is_error(error) else read_attribute(error, "result")
     if not is_error(held):
-        return RetryAdvice(RetryAnswer.UNKNOWN, f"no error in a {type(error).__name__}")
+        return RetryAdvice(RetryAnswer.UNKNOWN, f"no error: {type(error).__name__}")
     for uncertain in iter_error_chain(held, with_members=True):
         if is_error(uncertain, SubmissionUncertainError):
             because = f"{_name(uncertain)}: look for the job before sending it again"
