@@ -259,7 +259,10 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_what_finds_nobody_waits_for_somebody(session: requests.Session, method: str) -> None:
+def test_what_finds_nobody_waits_for_somebody(method: str) -> None:
+    session = requests.Session()
+    session.trust_env = False
+    own_requests(session, WireLimits(answer=10, patience=30))
     port = free_port()
     answers: list[int] = []
 
