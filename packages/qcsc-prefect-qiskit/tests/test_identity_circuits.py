@@ -707,3 +707,22 @@ def test_a_simulator_s_own_instructions_are_told_apart() -> None:
         found.add(digest(circuit))
         assert digest(circuit.copy()) in found
     assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        library.AndGate(2, 3),
+        library.PolynomialPauliRotationsGate(2, 3),
+        library.LinearPauliRotationsGate(2, [1, 2]),
+    ],
+    ids=lambda gate: type(gate).__name__,
+)
+def test_a_definition_that_cannot_be_built_is_refused_where_it_stands(gate: Gate) -> None:
+    circuit = QuantumCircuit(gate.num_qubits + 1)
+    circuit.h(0)
+    circuit.append(gate, range(gate.num_qubits))
+    circuit.measure_all()
+    with pytest.raises(InputError, match="cannot be built") as refused:
+        build_qiskit_sampler_input_digest([circuit])
+    assert str(refused.value.path).startswith("pubs[0].circuit.data[1]")

@@ -31,7 +31,7 @@ from qiskit.circuit import (
 from qiskit.quantum_info import Clifford
 
 from qcsc_prefect.core.canonical_path import LocatedErrors
-from qcsc_prefect.core.errors import UnsupportedTypeError
+from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity.control_flow import control_flow_tree
 from qcsc_prefect.integrations.qiskit.identity.evolution import pauli_evolution_tree
 from qcsc_prefect.integrations.qiskit.identity.params import located_tree
@@ -148,7 +148,14 @@ def _library_tree(operation: Instruction, scope: CircuitScope) -> dict[str, obje
 
 
 def _custom_tree(operation: Instruction, scope: CircuitScope) -> dict[str, object]:
-    definition = operation.definition
+    try:
+        definition = operation.definition
+    except Exception as error:  # whoever wrote the operation may let out errors of any kind
+        name = type(operation).__name__
+        raise InputError(
+            f"the definition of {name} cannot be built ({type(error).__name__}: {error}); correct "
+            "its arguments, or put the circuit that it stands for in its place"
+        ) from error
     tree = _library_tree(operation, scope)
     tree["kind"] = "gate" if isinstance(operation, Gate) else "instruction"
     if isinstance(operation, ControlledGate):
