@@ -50,6 +50,8 @@ T = TypeVar("T")
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
 _TOO_MANY_REQUESTS: Final = 429
+#: The header tells whole seconds, of an answer that was some time on its way.
+_DATE_UNSURE: Final = timedelta(seconds=2)
 
 
 @dataclass
@@ -123,7 +125,8 @@ def clock_ahead(session: Session) -> timedelta:
         session: The session of one connection of the native client.
 
     Returns:
-        The difference, to the second; nothing where no answer said what time it is.
+        The difference; nothing where it is below two seconds, which the answers cannot tell, and
+        where no answer said what time it is.
     """
     told = [
         adapter.clock_ahead for adapter in session.adapters.values() if isinstance(adapter, _Wire)
@@ -225,7 +228,8 @@ class _Wire(HTTPAdapter):
             response = self._ask(request, *arguments, doing=doing, **more)
         now = http_date(response.headers.get("Date"))
         if now is not None:
-            self.clock_ahead = now - datetime.now(UTC)
+            ahead = now - datetime.now(UTC)
+            self.clock_ahead = ahead if abs(ahead) > _DATE_UNSURE else timedelta()
         return response
 
     def close(self) -> None:
