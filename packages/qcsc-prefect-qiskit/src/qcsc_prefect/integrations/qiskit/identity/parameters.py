@@ -28,7 +28,7 @@ _Tree = int | float | complex | tuple[object, ...]
 
 #: Operations inside of one another that Qiskit's own writer takes on a stack of the usual 8 MiB; a
 #: few more end the process.
-DEEPEST = 12_750 if tuple(map(int, qiskit.__version__.split(".")[:2])) >= (2, 6) else 7_500
+DEEPEST = 12_500 if tuple(map(int, qiskit.__version__.split(".")[:2])) >= (2, 6) else 5_500
 
 _UNARY = {"SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "EXP", "LOG", "SIGN", "CONJ", "ABS"}
 _BINARY = {"ADD", "SUB", "MUL", "DIV", "POW"}
