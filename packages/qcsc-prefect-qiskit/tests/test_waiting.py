@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,21 +35,8 @@ from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState, JobStatus
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
 from qcsc_prefect.integrations.qiskit.waiting import JobWatcher, WaitLimits, wait_for_job
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
 
 
 @pytest.fixture
