@@ -13,7 +13,7 @@ from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage, get_result_store
 
 from qcsc_prefect.core.bounded_files import file_limit
-from qcsc_prefect.core.errors import QCSCPrefectError, RecordError
+from qcsc_prefect.core.errors import RecordError, StorageUnreadableError
 from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
-__all__ = ["RunStorage", "StorageUnreadableError"]
+__all__ = ["RunStorage"]
 
 _logger = get_logger("qcsc.storage")
 
@@ -42,10 +42,6 @@ _OUTAGES = COMMON_RULES.extended(
         "azure.core.exceptions.ServiceResponseError": RetryAnswer.RETRY,
     }
 )
-
-
-class StorageUnreadableError(QCSCPrefectError, OSError):
-    """Storage could not be read, so that nobody knows whether something lies under a key."""
 
 
 class RunStorage:

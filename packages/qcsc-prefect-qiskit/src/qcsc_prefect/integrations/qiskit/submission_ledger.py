@@ -19,10 +19,10 @@ from prefect.results import ResultStore, get_result_store
 from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.bounded_files import structure_limit
-from qcsc_prefect.core.errors import DamagedRecordError, JobReferenceError
+from qcsc_prefect.core.errors import DamagedRecordError, JobReferenceError, StorageUnreadableError
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
+from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
 from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 if TYPE_CHECKING:
