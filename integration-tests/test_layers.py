@@ -42,6 +42,11 @@ BREACHES = {
         f"import {CORE}.container_numpy",
         f"{CORE}.container_numpy",
     ),
+    "engine": (
+        f"{CORE}.error_facts",
+        f"import {CORE}.engine.lookup",
+        f"{CORE}.engine.lookup",
+    ),
     "wrappers": (
         f"{QISKIT}.submitting",
         f"from {QISKIT}.wrappers import QCSCSamplerV2",
@@ -54,8 +59,8 @@ BREACHES = {
     ),
     "tasks": (
         f"{QISKIT}.presentation.tables",
-        f"from {QISKIT} import waiting",
-        f"{QISKIT}.waiting",
+        f"from {QISKIT} import pub_locations",
+        f"{QISKIT}.pub_locations",
     ),
     "job-service": (
         f"{QISKIT}.cache",

@@ -9,7 +9,7 @@ from qcsc_prefect.integrations.qiskit.presentation import JobProgress, state_lin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobStatus
+    from qcsc_prefect.core.engine.service import JobStatus
     from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["JobReporter"]

@@ -27,11 +27,11 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from qcsc_prefect.core.engine.identity import SubmissionIdentity
+    from qcsc_prefect.core.engine.memory import SubmissionMemory
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 
 __all__ = [
     "PubKey",
@@ -222,17 +222,17 @@ class PubLocations:
     """The locations of PUBs whose jobs can still be found.
 
     Args:
-        ledger: Where locations are kept.
+        memory: Where locations are kept.
         find_job: Finds the job of a submission; it gets the submission, and the PUB's place in the
             call.
     """
 
     def __init__(
         self,
-        ledger: SubmissionLedger,
+        memory: SubmissionMemory,
         find_job: Callable[[PubSubmission, int], Awaitable[JobReference | None]],
     ) -> None:
-        self._ledger = ledger
+        self._memory = memory
         self._find_job = find_job
         self._jobs: dict[str, JobReference | None] = {}
 
@@ -275,7 +275,7 @@ class PubLocations:
             )
             stored = _StoredLocation(submissions=[submission, *earlier[:1]])
             try:
-                await self._ledger.write_content(key, msgspec.to_builtins(stored))
+                await self._memory.write(key, msgspec.to_builtins(stored))
             except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
                 failures.append(error)
         if failures:
@@ -289,7 +289,7 @@ class PubLocations:
             )
 
     async def _stored(self, key: str) -> list[PubSubmission]:
-        content = await self._ledger.content(key)
+        content = await self._memory.content(key)
         if content is None:
             return []
         try:

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from prefect.cache_policies import NO_CACHE
 
+from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
@@ -28,7 +29,6 @@ from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
 from qcsc_prefect.integrations.qiskit.pub_task import pub_task
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.submitting import (
-    DEFAULT_VISIBILITY_DELAY,
     JobArguments,
     SubmitCache,
     submit_job,

@@ -35,6 +35,7 @@ import msgspec
 from prefect.settings import PREFECT_HOME
 
 from qcsc_prefect.core.bounded_files import file_limit, read_regular_file, structure_limit
+from qcsc_prefect.core.engine.sealed_json import sealed, unsealed_json
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     DamagedRecordError,
@@ -48,7 +49,6 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import (
 )
 from qcsc_prefect.integrations.qiskit.process_locks import ProcessLock
 from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName  # noqa: TC001 - likewise
-from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 __all__ = ["MAX_BYTES", "MAX_JOBS", "LocalJob", "LocalJobStore", "LocalOutcome"]
 

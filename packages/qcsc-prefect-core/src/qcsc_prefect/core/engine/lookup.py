@@ -6,16 +6,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.engine.cancelling import NO_ANSWER
+from qcsc_prefect.core.engine.identity import content_tags
 from qcsc_prefect.core.errors import JobError
-from qcsc_prefect.integrations.qiskit.chosen_digest import content_tags
-from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.engine.log import RunLogger
+    from qcsc_prefect.core.engine.service import AnyService, ListedJob
 
 __all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 
@@ -41,7 +40,7 @@ class SubmissionLookup:
         service: Where to look.
         tag: The tag of the input.
         backend_name: The backend. A digest that the caller made need not hold it, so jobs on
-            another one may carry the same tag; they are not this submission's.
+            another one may carry the same tag; they are not this submission's. None for any.
         created_after: How old a job may be. A moment, not an age: a job that this very submission
             makes must not grow too old while it is looked for. None for any age.
         logger: Where to say which jobs were cancelled.
@@ -57,9 +56,9 @@ class SubmissionLookup:
 
     def __init__(
         self,
-        service: JobService,
+        service: AnyService,
         tag: str,
-        backend_name: str,
+        backend_name: str | None,
         created_after: datetime | None,
         logger: RunLogger,
         *,
@@ -108,10 +107,14 @@ class SubmissionLookup:
         counted = [
             job
             for job in found
-            if job.job_id not in self._except_for and job.backend_name in {None, self._backend_name}
+            if job.job_id not in self._except_for
+            and (
+                None in (job.backend_name, self._backend_name)
+                or job.backend_name == self._backend_name
+            )
         ]
         others = [job for job in counted if self._ran_something_else(job)]
-        self.others = [job for job in others if _is_usable(job)]
+        self.others = [job for job in others if not job.state.has_failed]
         counted = [job for job in counted if job not in others]
         return sorted(counted, key=lambda job: (job.created_at or _NEVER, job.job_id))
 
@@ -171,7 +174,7 @@ class SubmissionLookup:
     async def _first_usable(
         self, listed: list[ListedJob], repeated_within: timedelta, *, own: str | None = None
     ) -> ListedJob | None:
-        usable = [job for job in listed if _is_usable(job)]
+        usable = [job for job in listed if not job.state.has_failed]
         if not usable:
             return None
         first, *others = usable
@@ -197,7 +200,7 @@ class SubmissionLookup:
         for job in await self.listed():
             if job.job_id == job_id:
                 return next((one for one in earlier if _repeats(job, one, LOST_WITHIN)), None)
-            if _is_usable(job):
+            if not job.state.has_failed:
                 earlier.append(job)
         return None
 
@@ -240,7 +243,7 @@ class SubmissionLookup:
         if duplicate.job_id in self._named:
             return
         cancelled = False
-        if duplicate.state in {JobState.INITIALIZING, JobState.QUEUED}:
+        if duplicate.state.is_waiting:
             try:
                 cancelled = await self._service.cancel(duplicate.job_id)
             except NO_ANSWER as error:
@@ -264,10 +267,6 @@ class SubmissionLookup:
                 duplicate.state.value,
                 kept.job_id,
             )
-
-
-def _is_usable(job: ListedJob) -> bool:
-    return job.state not in {JobState.ERROR, JobState.CANCELLED}
 
 
 def _repeats(other: ListedJob, first: ListedJob, within: timedelta) -> bool:

@@ -2,8 +2,8 @@
 
 The order of the steps is the promise; `docs/paying-once.md` tells what each kind of crash leaves.
 
-1. A lock on the submit key lets one caller in; the operating system frees it if that one dies.
-2. A usable record in Prefect's result storage is taken.
+1. A lock on the submit key lets one caller in; it is free as soon as that one dies.
+2. A usable record in the ledger is taken.
 3. Else a job that carries the digest's tag is looked up on the service and adopted. Where an
    intent says that an earlier answer may be outstanding, the lookup is repeated until the service
    has had time to show the job.
@@ -19,26 +19,31 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
+
+from qcsc_prefect.core.engine.cancelling import (
+    NO_ANSWER,
+    Shield,
+    after_cancellation,
+    finish_though_cancelled,
+)
+from qcsc_prefect.core.engine.clock import SYSTEM_CLOCK, Clock
+from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
+from qcsc_prefect.core.engine.job_age import oldest_wanted
+from qcsc_prefect.core.engine.log import ENGINE_LOGGER, RunLogger
+from qcsc_prefect.core.engine.lookup import SubmissionLookup
+from qcsc_prefect.core.engine.memory import SubmissionMemory
+from qcsc_prefect.core.engine.patience import SubmissionPatience
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
     SubmissionError,
     SubmissionUncertainError,
 )
-from qcsc_prefect.core.reference import JobReference
-from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
-from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
-from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
-from qcsc_prefect.integrations.qiskit.job_age import oldest_wanted
-from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
-from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
-from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
-from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
-from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,15 +51,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
-    from qcsc_prefect.integrations.qiskit.submission_ledger import (
-        SubmissionIntent,
-        SubmissionLedger,
-    )
-    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.engine.identity import SubmissionIdentity
+    from qcsc_prefect.core.engine.ledger import Ledger
+    from qcsc_prefect.core.engine.memory import SubmissionIntent
+    from qcsc_prefect.core.engine.service import JobService, ListedJob
+    from qcsc_prefect.core.reference import JobReference
 
 __all__ = ["Submission", "Submitter"]
+
+RequestT = TypeVar("RequestT")
 
 
 @dataclass(frozen=True)
@@ -71,42 +76,48 @@ class Submission:
 
 
 @dataclass
-class Submitter:
-    """Submits jobs through one service, in the name of one task run.
+class Submitter(Generic[RequestT]):
+    """Submits jobs through one service.
+
+    A job is given as a *request*, in the service's own terms, and as a *draft*, its reference
+    without a job id. Make the draft first: what a reference cannot hold is refused there, and not
+    when the job is paid for. The draft's backend and tags are those that the job is looked for by.
 
     Attributes:
         service: Where to.
-        logger: Logger of the task run.
-        runtime_block_name: The saved configuration block, for the reference.
-        patience: How long to go on where the service does not take the job.
-        cancel_job_on_cancellation: Whether a job is cancelled that was accepted while the task was
-            cancelled.
+        logger: Where to say what becomes of the jobs.
+        patience: How long to go on where the service does not take a job.
+        cancel_job_on_cancellation: Whether a job is cancelled that was accepted while its caller
+            was cancelled.
+        remark: What to add to the line of the log that names a submitted job.
+        shield: What a cancelled caller waits in until its job is recorded.
+        clock: Tells the time of day on this machine.
     """
 
-    service: JobService
-    logger: RunLogger
-    runtime_block_name: str | None = None
+    service: JobService[RequestT]
+    logger: RunLogger = ENGINE_LOGGER
     patience: SubmissionPatience = field(default_factory=SubmissionPatience)
     cancel_job_on_cancellation: bool = False
+    remark: str = ""
+    shield: Shield = nullcontext
+    clock: Clock = SYSTEM_CLOCK
 
     async def submit(
         self,
-        request: JobRequest,
+        request: RequestT,
+        draft: JobReference,
         *,
         tag: str | None,
-        visibility_delay: float,
-        input_digest: str | None,
-        content_digest: str | None = None,
+        visibility_delay: float = DEFAULT_VISIBILITY_DELAY,
     ) -> Submission:
         """Submit a job, without asking whether it was submitted before.
 
         Args:
-            request: The job; its tags hold the tag.
-            tag: A tag that no other job carries, by which it is found if the answer is lost; None
-                where there is no room for one, and then that is left to the caller.
+            request: The job.
+            draft: Its reference, which has no job id yet.
+            tag: One of its tags that no other job carries, by which it is found if the answer is
+                lost; None where it has none, and then that is left to the caller.
             visibility_delay: Seconds after which the service's search shows a new job for certain.
-            input_digest: Digest of its input, for its reference.
-            content_digest: Digest of what runs, where the caller chose the other.
 
         Returns:
             The submitted job.
@@ -115,12 +126,11 @@ class Submitter:
             SubmissionError: If the service refused the job.
             SubmissionUncertainError: If the answer was lost, and the job could not be found.
         """
-        draft = self.draft(request, input_digest, content_digest)
 
         async def look_for_it(error: SubmissionUncertainError) -> JobReference | None:
             if tag is None:
                 raise error
-            lookup = SubmissionLookup(self.service, tag, request.backend_name, None, self.logger)
+            lookup = SubmissionLookup(self.service, tag, draft.backend_name, None, self.logger)
             found = await self.look(lookup, error, visibility_delay)
             return None if found is None else self.adopted(found, draft)
 
@@ -131,16 +141,18 @@ class Submitter:
 
     async def submit_once(
         self,
-        request: JobRequest,
+        request: RequestT,
+        draft: JobReference,
         identity: SubmissionIdentity,
-        ledger: SubmissionLedger,
+        ledger: Ledger,
         *,
-        refresh: bool,
+        refresh: bool = False,
     ) -> Submission:
         """Return the job that was submitted for this input, submitting it if there is none.
 
         Args:
-            request: The job; its tags hold the identity's tag.
+            request: The job.
+            draft: Its reference, which has no job id yet; its tags hold those of the identity.
             identity: The names under which the submission is remembered.
             ledger: Where records and intents are kept.
             refresh: Submit anew, whatever is known of earlier submissions; one that was cut short
@@ -156,17 +168,22 @@ class Submitter:
             SubmissionUncertainError: If the answer was lost, and whether there is a job could not
                 be found out.
         """
-        async with hold_lock(identity.key):
-            once = await _OneSubmission.begun(self, request, identity, ledger)
+        async with ledger.lock(identity.key):
+            once = await _OneSubmission.begun(self, request, draft, identity, ledger)
             return await once.submit(refresh=refresh)
 
-    async def find(
-        self, request: JobRequest, identity: SubmissionIdentity, ledger: SubmissionLedger
+    async def find_submitted(
+        self,
+        request: RequestT,
+        draft: JobReference,
+        identity: SubmissionIdentity,
+        ledger: Ledger,
     ) -> JobReference | None:
         """Return the job of a submission that may have been cut short, without submitting one.
 
         Args:
             request: What is known of the job.
+            draft: Its reference, which has no job id yet.
             identity: The names under which the submission is remembered.
             ledger: Where records and intents are kept.
 
@@ -176,35 +193,19 @@ class Submitter:
         Raises:
             JobError: If the service could not be asked.
         """
-        async with hold_lock(identity.key):
-            return await (await _OneSubmission.begun(self, request, identity, ledger)).find()
+        async with ledger.lock(identity.key):
+            once = await _OneSubmission.begun(self, request, draft, identity, ledger)
+            return await once.find()
 
-    def draft(
-        self, request: JobRequest, input_digest: str | None, content_digest: str | None
-    ) -> JobReference:
-        """Return the reference of a job before it has an id, or refuse what it cannot hold."""
-        return JobReference(
-            primitive=request.primitive,
-            program_type=request.program,
-            backend_name=request.backend_name,
-            runtime_block_name=self.runtime_block_name,
-            shots=request.shots,
-            precision=request.precision,
-            input_digest=input_digest,
-            content_digest=content_digest,
-            options=dict(plain_mapping(request.options)) or None,
-            tags=list(request.tags) or None,
-        )
-
-    async def send(self, request: JobRequest, draft: JobReference) -> JobReference:
+    async def send(self, request: RequestT, draft: JobReference) -> JobReference:
         """Send a job, once, and return its reference."""
-        submitted = await self.service.submit(request)
+        submitted = await self.service.submit(request, draft.tags or ())
         self.logger.info(
-            "Submitted %s job %s to %s, with the client's %s primitives",
-            request.primitive,
+            "Submitted %s job %s to %s%s",
+            draft.primitive,
             submitted.job_id,
             submitted.backend_name,
-            request.implementation.replace("_", "-"),
+            self.remark,
         )
         return draft.of_job(
             submitted.job_id,
@@ -216,7 +217,9 @@ class Submitter:
 
     async def uninterrupted(self, submission: Coroutine[Any, Any, JobReference]) -> JobReference:
         """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
-        return await finish_though_cancelled(submission, self._after_cancellation)
+        return await finish_though_cancelled(
+            submission, self._after_cancellation, shield=self.shield
+        )
 
     async def look(
         self, lookup: SubmissionLookup, error: SubmissionUncertainError, visibility_delay: float
@@ -267,12 +270,13 @@ class Submitter:
             )
 
 
-class _OneSubmission:
+class _OneSubmission(Generic[RequestT]):
     """The submission of one input, with the lock on its key held.
 
     Args:
         submitter: Who sends it.
         request: The job.
+        draft: Its reference, which has no job id yet.
         identity: The names under which it is remembered.
         ledger: Where records and intents are kept.
         created_after: How old a job may be to be taken for this one; None for any age.
@@ -280,22 +284,24 @@ class _OneSubmission:
 
     def __init__(
         self,
-        submitter: Submitter,
-        request: JobRequest,
+        submitter: Submitter[RequestT],
+        request: RequestT,
+        draft: JobReference,
         identity: SubmissionIdentity,
-        ledger: SubmissionLedger,
+        ledger: Ledger,
         created_after: datetime | None,
     ) -> None:
         self._submitter = submitter
         self._service = submitter.service
         self._logger = submitter.logger
         self._request = request
+        self._draft = draft
         self._identity = identity
-        self._memory = SubmissionMemory(identity, ledger, submitter.logger)
+        self._memory = SubmissionMemory(ledger, submitter.logger, submitter.clock)
         self._lookup = SubmissionLookup(
             submitter.service,
             identity.tag,
-            request.backend_name,
+            draft.backend_name,
             created_after,
             submitter.logger,
             content_tag=None if identity.chosen is None else identity.chosen.required_tag,
@@ -305,56 +311,55 @@ class _OneSubmission:
     @classmethod
     async def begun(
         cls,
-        submitter: Submitter,
-        request: JobRequest,
+        submitter: Submitter[RequestT],
+        request: RequestT,
+        draft: JobReference,
         identity: SubmissionIdentity,
-        ledger: SubmissionLedger,
-    ) -> _OneSubmission:
+        ledger: Ledger,
+    ) -> _OneSubmission[RequestT]:
         """Return the submission of an input, whose age counts from now."""
         created_after = oldest_wanted(identity.lifetime, await submitter.service.now())
-        return cls(submitter, request, identity, ledger, created_after)
+        return cls(submitter, request, draft, identity, ledger, created_after)
 
     async def submit(self, *, refresh: bool) -> Submission:
         """Return the job that was submitted before, or submit it; steps 2 to 5."""
-        intent = await self._memory.outstanding_intent()
+        intent = await self._memory.outstanding_intent(self._identity.key)
         if not refresh or (intent is not None and intent.earlier is not None):
             known = await self._submitted_before(intent, refresh=refresh)
             if known is not None:
                 return Submission(known, reused=True)
-        earlier = None
-        if refresh:
-            self._service.prepare(self._request.backend_name)
-            earlier = await self._to_be_replaced()
-            self._lookup = self._lookup.leaving_out(earlier)
-        draft = self._submitter.draft(
-            self._request, self._identity.input_digest, self._identity.content_digest
-        )
-        reference = await self._submitter.patience.submit(
-            lambda: self._submitter.uninterrupted(self._send_and_record(draft, earlier)),
-            self._look_for_it,
-            self._logger,
-        )
+        reference = await self._send(earlier=await self._to_be_replaced() if refresh else None)
         return await self._give_way(reference)
 
     async def find(self) -> JobReference | None:
         """Return the job that was submitted before; steps 2 and 3."""
-        intent = await self._memory.outstanding_intent()
+        intent = await self._memory.outstanding_intent(self._identity.key)
         return await self._submitted_before(intent, refresh=False)
 
     async def _submitted_before(
         self, intent: SubmissionIntent | None, *, refresh: bool
     ) -> JobReference | None:
+        recorded = await self._take_recorded(intent)
+        return recorded or await self._adopt_listed(intent, refresh=refresh)
+
+    async def _take_recorded(self, intent: SubmissionIntent | None) -> JobReference | None:
+        """Step 2."""
         # Where a submission was to replace these jobs and was cut short, they are not its own.
         earlier = [] if intent is None else intent.earlier or []
-        own = self._lookup.leaving_out(earlier)
         recorded = await self._recorded(except_for=earlier)
-        if recorded is not None:
-            if intent is None:
-                return recorded
-            # It was killed before it looked for other machines' jobs.
-            self._lookup = own
-            return (await self._give_way(recorded)).reference
-        self._service.prepare(self._request.backend_name)
+        if recorded is None or intent is None:
+            return recorded
+        # It was killed before it looked for other machines' jobs.
+        self._lookup = self._lookup.leaving_out(earlier)
+        return (await self._give_way(recorded)).reference
+
+    async def _adopt_listed(
+        self, intent: SubmissionIntent | None, *, refresh: bool
+    ) -> JobReference | None:
+        """Step 3."""
+        earlier = [] if intent is None else intent.earlier or []
+        own = self._lookup.leaving_out(earlier)
+        self._service.prepare(self._request)
         if intent is None:
             found = await self._lookup.usable_job()
         else:
@@ -363,45 +368,36 @@ class _OneSubmission:
             found = await own.job_that_may_show_up(delay)
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
-                await self._memory.clear_intent()
+                await self._memory.clear_intent(self._identity)
                 recorded = await self._recorded()
                 if recorded is not None:
                     return recorded
                 found = await self._lookup.usable_job()
         if found is None:
             for other in [] if refresh else (*self._lookup.others, *own.others):
-                await self._memory.refuse_other_input(other.job_id, self._content_digest_of(other))
+                await self._refuse_other_input(other)
             return None
-        await self._memory.refuse_other_input(found.job_id, self._content_digest_of(found))
+        await self._refuse_other_input(found)
         return await self._adopt(found)
 
-    async def _recorded(self, *, except_for: list[str] | None = None) -> JobReference | None:
-        recorded = await self._memory.recorded_job(
-            self._service, self._lookup.created_after, except_for=except_for or ()
+    async def _send(self, *, earlier: list[str] | None) -> JobReference:
+        """Step 4, again and again where that may help."""
+        return await self._submitter.patience.submit(
+            lambda: self._submitter.uninterrupted(self._send_and_record(earlier)),
+            self._look_for_it,
+            self._logger,
         )
-        if recorded is not None:
-            await self._memory.refuse_other_input(str(recorded.job_id), recorded.content_digest)
-        return recorded
 
-    async def _to_be_replaced(self) -> list[str]:
-        """Return the ids of all jobs that a refreshed submission is to replace."""
-        recorded = await self._memory.recorded_id()
-        listed = [job.job_id for job in await self._lookup.listed()]
-        # The service need not list the recorded one yet.
-        return listed if recorded is None or recorded in listed else [*listed, recorded]
-
-    async def _send_and_record(
-        self, draft: JobReference, earlier: list[str] | None
-    ) -> JobReference:
-        await self._memory.declare_intent(earlier)
+    async def _send_and_record(self, earlier: list[str] | None) -> JobReference:
+        await self._memory.declare_intent(self._identity, earlier)
         try:
-            reference = await self._submitter.send(self._request, draft)
+            reference = await self._submitter.send(self._request, self._draft)
         except SubmissionUncertainError:
             raise  # the intent stays
         except (SubmissionError, InputError, ConfigurationError):
-            await self._memory.clear_intent()
+            await self._memory.clear_intent(self._identity)
             raise
-        self._is_recorded = await self._memory.record(reference)
+        self._is_recorded = await self._memory.record(self._identity.key, reference)
         return reference
 
     async def _look_for_it(self, error: SubmissionUncertainError) -> JobReference | None:
@@ -409,7 +405,7 @@ class _OneSubmission:
         return None if found is None else await self._adopt(found)
 
     async def _give_way(self, own: JobReference) -> Submission:
-        """Leave the field to a job that another machine sent just before this one."""
+        """Step 5: leave the field to a job that another machine sent just before this one."""
         try:
             oldest = await self._lookup.usable_job_beside(
                 str(own.job_id), self._identity.visibility_delay
@@ -425,23 +421,43 @@ class _OneSubmission:
             return Submission(own, reused=False)
         if oldest is None or oldest.job_id == own.job_id:
             if self._is_recorded:
-                await self._memory.clear_intent()
+                await self._memory.clear_intent(self._identity)
             return Submission(own, reused=False)
         return Submission(await self._adopt(oldest), reused=True)
 
+    async def _recorded(self, *, except_for: list[str] | None = None) -> JobReference | None:
+        return await self._memory.usable_job(
+            self._identity,
+            self._service,
+            self._lookup.created_after,
+            except_for=except_for or (),
+        )
+
+    async def _to_be_replaced(self) -> list[str]:
+        """Leave all jobs out that a refreshed submission is to replace, and return their ids."""
+        self._service.prepare(self._request)
+        recorded = await self._memory.recorded(self._identity.key)
+        ids = [job.job_id for job in await self._lookup.listed()]
+        # The service need not list the recorded one yet.
+        if recorded is not None and recorded.job_id is not None and recorded.job_id not in ids:
+            ids.append(recorded.job_id)
+        self._lookup = self._lookup.leaving_out(ids)
+        return ids
+
+    async def _refuse_other_input(self, job: ListedJob) -> None:
+        ran = self._identity.content_digest_of(job.tags)
+        await self._memory.refuse_other_input(self._identity, job.job_id, ran)
+
     async def _adopt(self, found: ListedJob) -> JobReference:
-        draft = self._submitter.draft(
-            replace(self._request, tags=found.tags or self._request.tags),
-            self._identity.input_digest,
-            self._content_digest_of(found),
+        draft = msgspec.structs.replace(
+            self._draft,
+            tags=list(found.tags) if found.tags else self._draft.tags,
+            content_digest=self._identity.content_digest_of(found.tags),
         )
         reference = self._submitter.adopted(found, draft)
-        if await self._memory.record(reference):
-            await self._memory.clear_intent()
+        if await self._memory.record(self._identity.key, reference):
+            await self._memory.clear_intent(self._identity)
         return reference
-
-    def _content_digest_of(self, job: ListedJob) -> str | None:
-        return content_digest_of(self._request.primitive, job.tags)
 
 
 def _iso(moment: datetime | None) -> str | None:
