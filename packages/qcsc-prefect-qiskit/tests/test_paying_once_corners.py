@@ -22,6 +22,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
+from qcsc_prefect.core.prefect.task_runs import run_logger
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
@@ -36,7 +37,6 @@ from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 from qcsc_prefect.integrations.qiskit.submission import Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DELAY = 1.0

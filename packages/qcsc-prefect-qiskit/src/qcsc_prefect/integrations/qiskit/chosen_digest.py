@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = [
     "ChosenInput",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from qcsc_prefect.core.prefect.task_runs import run_logger
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_tag, input_tag_of
 from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
 from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
 if TYPE_CHECKING:
     from qcsc_prefect.core.reference import JobReference

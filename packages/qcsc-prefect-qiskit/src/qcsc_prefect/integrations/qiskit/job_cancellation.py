@@ -11,7 +11,7 @@ from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
 
 __all__ = ["after_cancellation"]
 

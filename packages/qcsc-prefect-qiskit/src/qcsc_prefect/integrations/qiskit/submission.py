@@ -28,6 +28,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
+from qcsc_prefect.core.prefect.locks import hold_lock
 from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit.chosen_digest import content_digest_of
 from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
@@ -35,7 +36,6 @@ from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
 from qcsc_prefect.integrations.qiskit.job_age import oldest_wanted
 from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.submission_lookup import SubmissionLookup
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionMemory
 from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, JobService, ListedJob
     from qcsc_prefect.integrations.qiskit.submission_ledger import (
         SubmissionIntent,
         SubmissionLedger,
     )
     from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["Submission", "Submitter"]
 

@@ -20,13 +20,13 @@ from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.bounded_files import structure_limit
 from qcsc_prefect.core.errors import DamagedRecordError, JobReferenceError, StorageUnreadableError
+from qcsc_prefect.core.prefect.storage import RunStorage
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 if TYPE_CHECKING:
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
 
 __all__ = ["SubmissionIntent", "SubmissionLedger", "UnreadableIntent"]
 

@@ -14,8 +14,8 @@ from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 

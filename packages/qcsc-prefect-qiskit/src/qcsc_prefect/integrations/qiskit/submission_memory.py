@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime, timedelta
 
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.chosen_digest import ChosenInput
     from qcsc_prefect.integrations.qiskit.jobs.service import JobService
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         SubmissionIntent,
         SubmissionLedger,
     )
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["SubmissionIdentity", "SubmissionMemory"]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
@@ -35,7 +36,6 @@ from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
 from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
