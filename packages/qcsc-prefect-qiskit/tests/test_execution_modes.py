@@ -21,6 +21,7 @@ from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import Batch, QiskitRuntimeService
 
 from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     execution_mode,
@@ -28,7 +29,6 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 

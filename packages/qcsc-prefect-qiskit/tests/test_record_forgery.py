@@ -29,7 +29,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.prefect_ledger import PrefectLedger
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.integrations.qiskit.results import (
     PrimitiveResultSerializer,
     aread_result_record,

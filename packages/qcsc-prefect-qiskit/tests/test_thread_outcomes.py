@@ -20,8 +20,8 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qcsc_prefect.core.engine.service import AwaitedJob, JobState
 from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import JobNotFoundError
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.local import runner

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
     from qcsc_prefect.core.engine.identity import Outline
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
 
 __all__ = ["chosen_input", "settings_digest"]
 

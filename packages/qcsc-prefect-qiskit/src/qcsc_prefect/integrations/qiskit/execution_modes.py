@@ -31,9 +31,9 @@ from prefect import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.prefect.task_runs import RunLogger, run_logger
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qcsc_prefect.core.engine.service import JobStatus
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
 
 __all__ = ["JobReporter"]
 

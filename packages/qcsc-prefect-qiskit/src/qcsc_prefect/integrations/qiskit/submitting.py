@@ -17,8 +17,8 @@ from qcsc_prefect.core.engine.patience import SubmissionPatience
 from qcsc_prefect.core.errors import ConfigurationError, InputError
 from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity
-from qcsc_prefect.integrations.qiskit.anyio_shield import shielded
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.client_errors import COME_BACK_LATER
@@ -34,7 +34,7 @@ from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.integrations.qiskit.prefect_ledger import PrefectLedger
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
     check_precision,
@@ -44,7 +44,7 @@ from qcsc_prefect.integrations.qiskit.pubs import (
 )
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

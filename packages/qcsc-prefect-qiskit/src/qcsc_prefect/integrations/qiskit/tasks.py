@@ -34,7 +34,7 @@ from qcsc_prefect.integrations.qiskit.submitting import (
     submit_job,
     told_cache,
 )
-from qcsc_prefect.integrations.qiskit.task_runs import mark_run_as_cached
+from qcsc_prefect.core.prefect.task_runs import mark_run_as_cached
 
 __all__ = [
     "fetch_qiskit_job_result_task",

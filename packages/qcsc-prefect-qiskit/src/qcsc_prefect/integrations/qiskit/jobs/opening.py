@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
     from qcsc_prefect.core.reference import JobReference

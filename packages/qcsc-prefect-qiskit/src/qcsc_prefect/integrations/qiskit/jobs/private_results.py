@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.engine.cancelling import finish_though_cancelled
 from qcsc_prefect.core.errors import StorageUnreadableError
-from qcsc_prefect.integrations.qiskit.anyio_shield import shielded
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.storage import RunStorage
+from qcsc_prefect.core.prefect.task_runs import run_logger
 
 if TYPE_CHECKING:
     import asyncio

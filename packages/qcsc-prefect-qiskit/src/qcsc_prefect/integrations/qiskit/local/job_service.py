@@ -16,7 +16,7 @@ from qcsc_prefect.core.errors import (
     RecordError,
     ResultUnavailableError,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import (
     FetchedResult,
     JobTimes,
