@@ -153,9 +153,7 @@ class CanonicalWriter:
         for step, part in parts:
             kind = type(part)
             if kind is str:
-                text = cast("str", part)
-                encode = _short_text if len(text) <= _SHORT_TEXT else _encoded_text
-                self._buffer += encode(text)
+                self._buffer += _text(cast("str", part))
             elif kind is float:
                 self._buffer += _pack_float(b"f", part)
             elif kind is int:
@@ -254,7 +252,10 @@ class CanonicalWriter:
                 self.flush()
 
     def _open_mapping(self, items: Mapping[object, object]) -> _Open:
-        entries = [(self._encoded_key(key), key, value) for key, value in items.items()]
+        entries = [
+            (_text(key) if type(key) is str else _encoded_key(key), key, value)
+            for key, value in items.items()
+        ]
         entries.sort(key=itemgetter(0))
         if type(items) is not dict:
             _refuse_repeated_keys(entries)
@@ -267,16 +268,6 @@ class CanonicalWriter:
         for encoded, key, value in entries:
             self._buffer += encoded
             yield key, value
-
-    def _encoded_key(self, key: object) -> bytes:
-        if type(key) is str:
-            return _short_text(key) if len(key) <= _SHORT_TEXT else _encoded_text(key)
-        if key is None or isinstance(key, (str, bytes, int, float)) or is_numpy_scalar(key):
-            return canonical_bytes(key)
-        raise UnsupportedTypeError(
-            f"a mapping's key of type {_type_name(key)} has no canonical form",
-            path=child_path(key),
-        )
 
     def _members(self, items: Iterable[object]) -> Iterator[tuple[str, object]]:
         members = []
@@ -350,6 +341,19 @@ def _encoded_text(text: str) -> bytes:
 
 #: For the names of options and fields, which are the same few again and again.
 _short_text = lru_cache(maxsize=2048)(_encoded_text)
+
+
+def _text(text: str) -> bytes:
+    return _short_text(text) if len(text) <= _SHORT_TEXT else _encoded_text(text)
+
+
+def _encoded_key(key: object) -> bytes:
+    if key is None or isinstance(key, (str, bytes, int, float)) or is_numpy_scalar(key):
+        return canonical_bytes(key)
+    raise UnsupportedTypeError(
+        f"a mapping's key of type {_type_name(key)} has no canonical form",
+        path=child_path(key),
+    )
 
 
 def canonical_bytes(value: object, *, registry: CanonicalRegistry | None = None) -> bytes:

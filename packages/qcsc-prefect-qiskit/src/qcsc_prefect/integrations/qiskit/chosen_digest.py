@@ -16,6 +16,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
 )
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,31 +132,24 @@ def _content_digest(
 
 
 def _outline(primitive: PrimitiveName, pubs: Sequence[Pub], effort: float | None) -> Outline:
-    from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
     from qcsc_prefect.integrations.qiskit.identity.pubs import (
         estimator_pub_forms,
         sampler_pub_forms,
     )
 
     forms = sampler_pub_forms if primitive == "sampler" else estimator_pub_forms
-
-    def digests() -> Outline:
-        return [
-            {
-                # In this order: writing the circuit numbers the parameters of the values.
-                name: digest_value(part, registry=_registry())[:_PART_DIGITS]
-                for name, part in vars(form).items()
-            }
-            for form in forms(pubs[:MOST_OUTLINED], effort)
-        ]
-
-    return call_on_deep_stack(digests)
+    return [
+        {
+            # In this order: writing the circuit numbers the parameters of the values.
+            name: digest_value(part, registry=_registry())[:_PART_DIGITS]
+            for name, part in vars(form).items()
+        }
+        for form in forms(pubs[:MOST_OUTLINED], effort)
+    ]
 
 
 def _digestible(options: Mapping[str, object] | None) -> tuple[dict[str, object], list[str]]:
     """Return options that can be digested, and the paths of those that cannot."""
-    from qcsc_prefect.integrations.qiskit.identity.options import options_tree
-
     unknown: list[str] = []
 
     def known(value: object, path: str) -> object:
@@ -168,7 +162,8 @@ def _digestible(options: Mapping[str, object] | None) -> tuple[dict[str, object]
             return {"not digested": type(value).__qualname__}
         return value
 
-    tree = {name: known(value, f"options.{name}") for name, value in options_tree(options).items()}
+    given = options_mapping(options) or {}
+    tree = {name: known(value, f"options.{name}") for name, value in given.items()}
     return tree, unknown
 
 

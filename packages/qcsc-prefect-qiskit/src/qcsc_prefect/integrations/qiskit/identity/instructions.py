@@ -33,6 +33,7 @@ from qcsc_prefect.core.canonical import canonical_bytes
 from qcsc_prefect.core.canonical_arrays import iter_typed_array_blocks
 from qcsc_prefect.core.canonical_path import LocatedErrors, join_path
 from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
 from qcsc_prefect.integrations.qiskit.identity.parameters import expression_form
 
@@ -160,6 +161,12 @@ class InstructionColumns:
         if types <= _BARE:
             numbers = self._bare_numbers(values)
             return _ParameterColumns(map("p".__mul__, map(len, params)), parameters=numbers)
+        # One thread for all of them.
+        return call_on_deep_stack(lambda: self._sorted_columns(params, first, instructions))
+
+    def _sorted_columns(
+        self, params: list[list[Any]], first: int, instructions: Sequence[CircuitInstruction]
+    ) -> _ParameterColumns:
         signatures: list[str] = []
         columns = _ParameterColumns(signatures)
         letters = ""
