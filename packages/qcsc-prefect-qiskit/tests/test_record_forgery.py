@@ -23,13 +23,13 @@ from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.engine.identity import SubmissionIdentity
 from qcsc_prefect.core.engine.memory import SubmissionMemory, UnreadableIntent
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.integrations.qiskit.results import (
     PrimitiveResultSerializer,
     aread_result_record,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from qcsc_prefect.core.engine.identity import content_tags
 from qcsc_prefect.core.errors import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from qcsc_prefect.core.engine.log import RunLogger
     from qcsc_prefect.core.engine.service import AnyService, ListedJob
@@ -33,10 +34,11 @@ _LONGEST_PAUSE = 5.0
 _SILENCE = 10.0
 
 
+@dataclass(eq=False)
 class SubmissionLookup:
     """Looks for the jobs of one input on one backend.
 
-    Args:
+    Attributes:
         service: Where to look.
         tag: The tag of the input.
         backend_name: The backend. A digest that the caller made need not hold it, so jobs on
@@ -48,49 +50,27 @@ class SubmissionLookup:
             job that carries another one of this kind ran something else, and does not count. None
             where every job of the tag counts.
         except_for: Ids of jobs that do not count.
-
-    Attributes:
-        created_after: How old a job may be.
         others: Usable jobs that the last search showed and that ran something else.
     """
 
-    def __init__(
-        self,
-        service: AnyService,
-        tag: str,
-        backend_name: str | None,
-        created_after: datetime | None,
-        logger: RunLogger,
-        *,
-        content_tag: str | None = None,
-        except_for: Collection[str] = (),
-    ) -> None:
-        self.others: list[ListedJob] = []
-        self._content_tag = content_tag
-        self._service = service
-        self._tag = tag
-        self._backend_name = backend_name
-        self.created_after = created_after
-        self._logger = logger
-        self._except_for = frozenset(except_for)
-        self._named: set[str] = set()  # repetitions that the log has named
-        self._asked_at: datetime | None = None
+    service: AnyService
+    tag: str
+    backend_name: str | None
+    created_after: datetime | None
+    logger: RunLogger
+    content_tag: str | None = None
+    except_for: frozenset[str] = frozenset()
+    others: list[ListedJob] = field(default_factory=list, init=False)
+    _named: set[str] = field(default_factory=set, init=False)  # repetitions that the log has named
+    _asked_at: datetime | None = field(default=None, init=False)
 
-    def leaving_out(self, job_ids: Collection[str]) -> SubmissionLookup:
+    def leaving_out(self, job_ids: Iterable[str]) -> SubmissionLookup:
         """Return the same lookup for which some jobs do not count.
 
         Args:
             job_ids: Their ids.
         """
-        return SubmissionLookup(
-            self._service,
-            self._tag,
-            self._backend_name,
-            self.created_after,
-            self._logger,
-            content_tag=self._content_tag,
-            except_for={*self._except_for, *job_ids},
-        )
+        return replace(self, except_for=self.except_for.union(job_ids))
 
     async def listed(self) -> list[ListedJob]:
         """Return the jobs that the service lists, oldest first, in the same order for everybody.
@@ -98,8 +78,8 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        asked_at = await self._service.now()
-        found = await self._service.jobs_with_tag(self._tag, self.created_after)
+        asked_at = await self.service.now()
+        found = await self.service.jobs_with_tag(self.tag, self.created_after)
         self._asked_at = asked_at
         return self._counted(found)
 
@@ -107,10 +87,10 @@ class SubmissionLookup:
         counted = [
             job
             for job in found
-            if job.job_id not in self._except_for
+            if job.job_id not in self.except_for
             and (
-                None in (job.backend_name, self._backend_name)
-                or job.backend_name == self._backend_name
+                None in (job.backend_name, self.backend_name)
+                or job.backend_name == self.backend_name
             )
         ]
         others = [job for job in counted if self._ran_something_else(job)]
@@ -120,7 +100,7 @@ class SubmissionLookup:
 
     def _ran_something_else(self, job: ListedJob) -> bool:
         known = content_tags(job.tags)
-        return self._content_tag is not None and bool(known) and self._content_tag not in known
+        return self.content_tag is not None and bool(known) and self.content_tag not in known
 
     async def usable_job(self, repeated_within: timedelta = REPEATED_WITHIN) -> ListedJob | None:
         """Return the oldest job that has not failed, and cancel what repeats it in the queue.
@@ -148,9 +128,9 @@ class SubmissionLookup:
         if self._asked_at is None:
             listed = await self.listed()
         else:
-            found = await self._service.jobs_beside(
+            found = await self.service.jobs_beside(
                 job_id,
-                self._tag,
+                self.tag,
                 self.created_after,
                 since=self._asked_at - timedelta(seconds=visibility_delay),
             )
@@ -167,7 +147,7 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        found = await self._service.jobs_seen_late(job_id, self._tag, since)
+        found = await self.service.jobs_seen_late(job_id, self.tag, since)
         if found is not None:
             await self._first_usable(self._counted(found), REPEATED_WITHIN, own=job_id)
 
@@ -231,7 +211,7 @@ class SubmissionLookup:
                 if is_last or found is not None:
                     return found
                 if loop.time() >= next_word:
-                    self._logger.info(
+                    self.logger.info(
                         "Still looking, for another %.0f s; no job shows so far",
                         max(0.0, deadline - loop.time()),
                     )
@@ -245,9 +225,9 @@ class SubmissionLookup:
         cancelled = False
         if duplicate.state.is_waiting:
             try:
-                cancelled = await self._service.cancel(duplicate.job_id)
+                cancelled = await self.service.cancel(duplicate.job_id)
             except NO_ANSWER as error:
-                self._logger.warning(
+                self.logger.warning(
                     "Job %s is a duplicate of job %s and could not be cancelled: %s",
                     duplicate.job_id,
                     kept.job_id,
@@ -256,11 +236,11 @@ class SubmissionLookup:
                 return
         self._named.add(duplicate.job_id)
         if cancelled:
-            self._logger.warning(
+            self.logger.warning(
                 "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
             )
         else:
-            self._logger.warning(
+            self.logger.warning(
                 "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
                 "was not cancelled",
                 duplicate.job_id,

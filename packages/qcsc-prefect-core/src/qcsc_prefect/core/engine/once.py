@@ -19,25 +19,19 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from qcsc_prefect.core.engine.cancelling import (
-    NO_ANSWER,
-    Shield,
-    after_cancellation,
-    finish_though_cancelled,
-)
+from qcsc_prefect.core.engine.cancelling import NO_ANSWER
 from qcsc_prefect.core.engine.clock import SYSTEM_CLOCK, Clock
 from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.core.engine.job_age import oldest_wanted
-from qcsc_prefect.core.engine.log import ENGINE_LOGGER, RunLogger
 from qcsc_prefect.core.engine.lookup import SubmissionLookup
 from qcsc_prefect.core.engine.memory import SubmissionMemory
-from qcsc_prefect.core.engine.patience import SubmissionPatience
+from qcsc_prefect.core.engine.sending import Sender
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
@@ -46,15 +40,12 @@ from qcsc_prefect.core.errors import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Coroutine
-    from datetime import datetime
-    from typing import Any
+    from collections.abc import AsyncIterator
 
     from qcsc_prefect.core.engine.identity import SubmissionIdentity
     from qcsc_prefect.core.engine.ledger import Ledger
     from qcsc_prefect.core.engine.memory import SubmissionIntent
-    from qcsc_prefect.core.engine.service import JobService, ListedJob
+    from qcsc_prefect.core.engine.service import ListedJob
     from qcsc_prefect.core.reference import JobReference
 
 __all__ = ["Submission", "Submitter"]
@@ -76,30 +67,17 @@ class Submission:
 
 
 @dataclass
-class Submitter(Generic[RequestT]):
-    """Submits jobs through one service.
+class Submitter(Sender[RequestT]):
+    """Submits jobs through one service; what a `Sender` is told, it is told too.
 
     A job is given as a *request*, in the service's own terms, and as a *draft*, its reference
     without a job id. Make the draft first: what a reference cannot hold is refused there, and not
     when the job is paid for. The draft's backend and tags are those that the job is looked for by.
 
     Attributes:
-        service: Where to.
-        logger: Where to say what becomes of the jobs.
-        patience: How long to go on where the service does not take a job.
-        cancel_job_on_cancellation: Whether a job is cancelled that was accepted while its caller
-            was cancelled.
-        remark: What to add to the line of the log that names a submitted job.
-        shield: What a cancelled caller waits in until its job is recorded.
         clock: Tells the time of day on this machine.
     """
 
-    service: JobService[RequestT]
-    logger: RunLogger = ENGINE_LOGGER
-    patience: SubmissionPatience = field(default_factory=SubmissionPatience)
-    cancel_job_on_cancellation: bool = False
-    remark: str = ""
-    shield: Shield = nullcontext
     clock: Clock = SYSTEM_CLOCK
 
     async def submit(
@@ -168,8 +146,7 @@ class Submitter(Generic[RequestT]):
             SubmissionUncertainError: If the answer was lost, and whether there is a job could not
                 be found out.
         """
-        async with ledger.lock(identity.key):
-            once = await _OneSubmission.begun(self, request, draft, identity, ledger)
+        async with self._locked(request, draft, identity, ledger) as once:
             return await once.submit(refresh=refresh)
 
     async def find_submitted(
@@ -193,137 +170,58 @@ class Submitter(Generic[RequestT]):
         Raises:
             JobError: If the service could not be asked.
         """
-        async with ledger.lock(identity.key):
-            once = await _OneSubmission.begun(self, request, draft, identity, ledger)
+        async with self._locked(request, draft, identity, ledger) as once:
             return await once.find()
 
-    async def send(self, request: RequestT, draft: JobReference) -> JobReference:
-        """Send a job, once, and return its reference."""
-        submitted = await self.service.submit(request, draft.tags or ())
-        self.logger.info(
-            "Submitted %s job %s to %s%s",
-            draft.primitive,
-            submitted.job_id,
-            submitted.backend_name,
-            self.remark,
-        )
-        return draft.of_job(
-            submitted.job_id,
-            backend_name=submitted.backend_name,
-            submitted_at=_iso(submitted.submitted_at),
-            session_id=submitted.session_id,
-            instance=self.service.instance,
-        )
-
-    async def uninterrupted(self, submission: Coroutine[Any, Any, JobReference]) -> JobReference:
-        """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
-        return await finish_though_cancelled(
-            submission, self._after_cancellation, shield=self.shield
-        )
-
-    async def look(
-        self, lookup: SubmissionLookup, error: SubmissionUncertainError, visibility_delay: float
-    ) -> ListedJob | None:
-        """Look for the job of a submission whose answer was lost.
-
-        Raises:
-            SubmissionUncertainError: The error, if the service does not tell.
-        """
-        self.logger.warning(
-            "%s Looking for it for %g s: so long may the service take to show a new job",
-            error,
-            visibility_delay,
-        )
-        try:
-            return await lookup.job_that_may_show_up(visibility_delay)
-        except NO_ANSWER as unanswered:
-            self.logger.warning("The job could not be looked for: %s", unanswered)
-            raise error from None
-
-    def adopted(self, found: ListedJob, draft: JobReference) -> JobReference:
-        """Return the reference of a job that the service lists."""
-        reference = draft.of_job(
-            found.job_id,
-            program_type=found.program or None,
-            backend_name=found.backend_name or None,
-            submitted_at=_iso(found.created_at),
-            session_id=found.session_id,
-            instance=self.service.instance,
-        )
-        self.logger.info(
-            "Reusing job %s (%s) on %s: the service lists it under the tag of this input",
-            found.job_id,
-            found.state.value,
-            reference.backend_name,
-        )
-        return reference
-
-    async def _after_cancellation(self, submission: asyncio.Task[JobReference]) -> None:
-        if not submission.cancelled() and submission.exception() is None:
-            job_id = str(submission.result().job_id)
-            await after_cancellation(
-                lambda: self.service.cancel(job_id),
-                job_id,
+    @asynccontextmanager
+    async def _locked(
+        self,
+        request: RequestT,
+        draft: JobReference,
+        identity: SubmissionIdentity,
+        ledger: Ledger,
+    ) -> AsyncIterator[_OneSubmission[RequestT]]:
+        """Step 1."""
+        async with ledger.lock(identity.key):
+            # Its age counts from now.
+            created_after = oldest_wanted(identity.lifetime, await self.service.now())
+            lookup = SubmissionLookup(
+                self.service,
+                identity.tag,
+                draft.backend_name,
+                created_after,
                 self.logger,
-                during="submission",
-                cancel_job=self.cancel_job_on_cancellation,
+                None if identity.chosen is None else identity.chosen.required_tag,
             )
+            memory = SubmissionMemory(ledger, self.logger, self.clock)
+            yield _OneSubmission(self, request, draft, identity, memory, lookup)
 
 
+@dataclass(eq=False)
 class _OneSubmission(Generic[RequestT]):
     """The submission of one input, with the lock on its key held.
 
-    Args:
+    Attributes:
         submitter: Who sends it.
         request: The job.
         draft: Its reference, which has no job id yet.
         identity: The names under which it is remembered.
-        ledger: Where records and intents are kept.
-        created_after: How old a job may be to be taken for this one; None for any age.
+        memory: Where records and intents are kept.
+        lookup: Finds jobs that can be taken for it.
+        is_recorded: Whether what there is to record is recorded.
     """
 
-    def __init__(
-        self,
-        submitter: Submitter[RequestT],
-        request: RequestT,
-        draft: JobReference,
-        identity: SubmissionIdentity,
-        ledger: Ledger,
-        created_after: datetime | None,
-    ) -> None:
-        self._submitter = submitter
-        self._service = submitter.service
-        self._logger = submitter.logger
-        self._request = request
-        self._draft = draft
-        self._identity = identity
-        self._memory = SubmissionMemory(ledger, submitter.logger, submitter.clock)
-        self._lookup = SubmissionLookup(
-            submitter.service,
-            identity.tag,
-            draft.backend_name,
-            created_after,
-            submitter.logger,
-            content_tag=None if identity.chosen is None else identity.chosen.required_tag,
-        )
-        self._is_recorded = True  # as far as there is anything to record
-
-    @classmethod
-    async def begun(
-        cls,
-        submitter: Submitter[RequestT],
-        request: RequestT,
-        draft: JobReference,
-        identity: SubmissionIdentity,
-        ledger: Ledger,
-    ) -> _OneSubmission[RequestT]:
-        """Return the submission of an input, whose age counts from now."""
-        created_after = oldest_wanted(identity.lifetime, await submitter.service.now())
-        return cls(submitter, request, draft, identity, ledger, created_after)
+    submitter: Submitter[RequestT]
+    request: RequestT
+    draft: JobReference
+    identity: SubmissionIdentity
+    memory: SubmissionMemory
+    lookup: SubmissionLookup
+    is_recorded: bool = True
 
     async def submit(self, *, refresh: bool) -> Submission:
         """Return the job that was submitted before, or submit it; steps 2 to 5."""
-        intent = await self._memory.outstanding_intent(self._identity.key)
+        intent = await self.memory.outstanding_intent(self.identity.key)
         if not refresh or (intent is not None and intent.earlier is not None):
             known = await self._submitted_before(intent, refresh=refresh)
             if known is not None:
@@ -333,7 +231,7 @@ class _OneSubmission(Generic[RequestT]):
 
     async def find(self) -> JobReference | None:
         """Return the job that was submitted before; steps 2 and 3."""
-        intent = await self._memory.outstanding_intent(self._identity.key)
+        intent = await self.memory.outstanding_intent(self.identity.key)
         return await self._submitted_before(intent, refresh=False)
 
     async def _submitted_before(
@@ -350,7 +248,7 @@ class _OneSubmission(Generic[RequestT]):
         if recorded is None or intent is None:
             return recorded
         # It was killed before it looked for other machines' jobs.
-        self._lookup = self._lookup.leaving_out(earlier)
+        self.lookup = self.lookup.leaving_out(earlier)
         return (await self._give_way(recorded)).reference
 
     async def _adopt_listed(
@@ -358,23 +256,23 @@ class _OneSubmission(Generic[RequestT]):
     ) -> JobReference | None:
         """Step 3."""
         earlier = [] if intent is None else intent.earlier or []
-        own = self._lookup.leaving_out(earlier)
-        self._service.prepare(self._request)
+        own = self.lookup.leaving_out(earlier)
+        self.submitter.service.prepare(self.request)
         if intent is None:
-            found = await self._lookup.usable_job()
+            found = await self.lookup.usable_job()
         else:
-            delay = self._identity.visibility_delay
-            self._logger.info("%s; looking for its job for %g s", intent, delay)
+            delay = self.identity.visibility_delay
+            self.submitter.logger.info("%s; looking for its job for %g s", intent, delay)
             found = await own.job_that_may_show_up(delay)
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
-                await self._memory.clear_intent(self._identity)
+                await self.memory.clear_intent(self.identity)
                 recorded = await self._recorded()
                 if recorded is not None:
                     return recorded
-                found = await self._lookup.usable_job()
+                found = await self.lookup.usable_job()
         if found is None:
-            for other in [] if refresh else (*self._lookup.others, *own.others):
+            for other in [] if refresh else (*self.lookup.others, *own.others):
                 await self._refuse_other_input(other)
             return None
         await self._refuse_other_input(found)
@@ -382,37 +280,37 @@ class _OneSubmission(Generic[RequestT]):
 
     async def _send(self, *, earlier: list[str] | None) -> JobReference:
         """Step 4, again and again where that may help."""
-        return await self._submitter.patience.submit(
-            lambda: self._submitter.uninterrupted(self._send_and_record(earlier)),
+        return await self.submitter.patience.submit(
+            lambda: self.submitter.uninterrupted(self._send_and_record(earlier)),
             self._look_for_it,
-            self._logger,
+            self.submitter.logger,
         )
 
     async def _send_and_record(self, earlier: list[str] | None) -> JobReference:
-        await self._memory.declare_intent(self._identity, earlier)
+        await self.memory.declare_intent(self.identity, earlier)
         try:
-            reference = await self._submitter.send(self._request, self._draft)
+            reference = await self.submitter.send(self.request, self.draft)
         except SubmissionUncertainError:
             raise  # the intent stays
         except (SubmissionError, InputError, ConfigurationError):
-            await self._memory.clear_intent(self._identity)
+            await self.memory.clear_intent(self.identity)
             raise
-        self._is_recorded = await self._memory.record(self._identity.key, reference)
+        self.is_recorded = await self.memory.record(self.identity.key, reference)
         return reference
 
     async def _look_for_it(self, error: SubmissionUncertainError) -> JobReference | None:
-        found = await self._submitter.look(self._lookup, error, self._identity.visibility_delay)
+        found = await self.submitter.look(self.lookup, error, self.identity.visibility_delay)
         return None if found is None else await self._adopt(found)
 
     async def _give_way(self, own: JobReference) -> Submission:
         """Step 5: leave the field to a job that another machine sent just before this one."""
         try:
-            oldest = await self._lookup.usable_job_beside(
-                str(own.job_id), self._identity.visibility_delay
+            oldest = await self.lookup.usable_job_beside(
+                str(own.job_id), self.identity.visibility_delay
             )
         except NO_ANSWER as error:
             # The intent stays: a rerun looks again.
-            self._logger.info(
+            self.submitter.logger.info(
                 "Whether another machine submitted the input of job %s at the same moment could "
                 "not be checked: %s",
                 own.job_id,
@@ -420,45 +318,41 @@ class _OneSubmission(Generic[RequestT]):
             )
             return Submission(own, reused=False)
         if oldest is None or oldest.job_id == own.job_id:
-            if self._is_recorded:
-                await self._memory.clear_intent(self._identity)
+            if self.is_recorded:
+                await self.memory.clear_intent(self.identity)
             return Submission(own, reused=False)
         return Submission(await self._adopt(oldest), reused=True)
 
     async def _recorded(self, *, except_for: list[str] | None = None) -> JobReference | None:
-        return await self._memory.usable_job(
-            self._identity,
-            self._service,
-            self._lookup.created_after,
+        return await self.memory.usable_job(
+            self.identity,
+            self.submitter.service,
+            self.lookup.created_after,
             except_for=except_for or (),
         )
 
     async def _to_be_replaced(self) -> list[str]:
         """Leave all jobs out that a refreshed submission is to replace, and return their ids."""
-        self._service.prepare(self._request)
-        recorded = await self._memory.recorded(self._identity.key)
-        ids = [job.job_id for job in await self._lookup.listed()]
+        self.submitter.service.prepare(self.request)
+        recorded = await self.memory.recorded(self.identity.key)
+        ids = [job.job_id for job in await self.lookup.listed()]
         # The service need not list the recorded one yet.
         if recorded is not None and recorded.job_id is not None and recorded.job_id not in ids:
             ids.append(recorded.job_id)
-        self._lookup = self._lookup.leaving_out(ids)
+        self.lookup = self.lookup.leaving_out(ids)
         return ids
 
     async def _refuse_other_input(self, job: ListedJob) -> None:
-        ran = self._identity.content_digest_of(job.tags)
-        await self._memory.refuse_other_input(self._identity, job.job_id, ran)
+        ran = self.identity.content_digest_of(job.tags)
+        await self.memory.refuse_other_input(self.identity, job.job_id, ran)
 
     async def _adopt(self, found: ListedJob) -> JobReference:
         draft = msgspec.structs.replace(
-            self._draft,
-            tags=list(found.tags) if found.tags else self._draft.tags,
-            content_digest=self._identity.content_digest_of(found.tags),
+            self.draft,
+            tags=list(found.tags) if found.tags else self.draft.tags,
+            content_digest=self.identity.content_digest_of(found.tags),
         )
-        reference = self._submitter.adopted(found, draft)
-        if await self._memory.record(self._identity.key, reference):
-            await self._memory.clear_intent(self._identity)
+        reference = self.submitter.adopted(found, draft)
+        if await self.memory.record(self.identity.key, reference):
+            await self.memory.clear_intent(self.identity)
         return reference
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -16,9 +16,9 @@ from prefect.serializers import JSONSerializer
 
 from qcsc_prefect.core.bounded_files import structure_limit
 from qcsc_prefect.core.errors import StorageUnreadableError
-from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.core.prefect.locks import hold_lock
 from qcsc_prefect.core.prefect.storage import RunStorage
+from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 from qcsc_prefect.core.digest import digest_value
 from qcsc_prefect.core.engine.identity import ChosenInput
 from qcsc_prefect.core.errors import InputError
-from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
-)
+from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 
 if TYPE_CHECKING:
@@ -23,8 +20,8 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
     from qcsc_prefect.core.engine.identity import Outline
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
     from qcsc_prefect.core.prefect.task_runs import RunLogger
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
 
 __all__ = ["chosen_input", "settings_digest"]
 
@@ -94,12 +91,13 @@ def chosen_input(
         )
     try:
         return ChosenInput(
-            _content_digest(
+            build_input_digest_of(
                 primitive,
                 pubs,
+                effort,
                 backend_name=backend_name,
-                effort=effort,
                 options=known,
+                cache_scope="global",
                 extra=extra,
             ),
             _outline(primitive, pubs, effort),
@@ -111,24 +109,6 @@ def chosen_input(
             error,
         )
         return ChosenInput(None, [], is_trusted)
-
-
-def _content_digest(
-    primitive: PrimitiveName, pubs: Sequence[Pub], *, effort: float | None, **common: object
-) -> str:
-    if primitive == "sampler":
-        return build_qiskit_sampler_input_digest(
-            pubs,
-            shots=effort,  # type: ignore[arg-type]
-            cache_scope="global",
-            **common,  # type: ignore[arg-type]
-        )
-    return build_qiskit_estimator_input_digest(
-        pubs,
-        precision=effort,
-        cache_scope="global",
-        **common,  # type: ignore[arg-type]
-    )
 
 
 def _outline(primitive: PrimitiveName, pubs: Sequence[Pub], effort: float | None) -> Outline:

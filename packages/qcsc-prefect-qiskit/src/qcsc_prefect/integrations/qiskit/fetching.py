@@ -25,9 +25,11 @@ from qcsc_prefect.core.errors import (
     JobTimeLimitError,
     ResultUnavailableError,
 )
+from qcsc_prefect.core.prefect.locks import share_lock
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
-from qcsc_prefect.core.prefect.shield import shielded
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
@@ -37,11 +39,9 @@ from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     publish_job_artifacts,
 )
-from qcsc_prefect.core.prefect.locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qcsc_prefect.core.difference import Difference
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
+    "build_input_digest_of",
     "build_qiskit_estimator_input_digest",
     "build_qiskit_sampler_input_digest",
     "explain_qiskit_estimator_difference",
@@ -145,6 +147,15 @@ def build_qiskit_estimator_input_digest(
             flow_name=current_flow_name(),
         ),
     )
+
+
+def build_input_digest_of(
+    primitive: PrimitiveName, pubs: Iterable[Any], effort: float | None, **named: Any
+) -> str:
+    """Build the input digest of a primitive's job, from its shots or its precision."""
+    if primitive == "sampler":
+        return build_qiskit_sampler_input_digest(pubs, shots=effort, **named)  # type: ignore[arg-type]
+    return build_qiskit_estimator_input_digest(pubs, precision=effort, **named)
 
 
 def explain_qiskit_sampler_difference(

@@ -19,10 +19,7 @@ from prefect.logging import get_logger
 from qcsc_prefect.core.cache_keys import build_submit_cache_key
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity
-from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
-)
+from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -168,14 +165,11 @@ def pub_keys(
     seen: Counter[str] = Counter()
     keys = []
     identity = configuration_identity(runtime_block_name=runtime_block_name, runtime_config=config)
-    build = (
-        build_qiskit_sampler_input_digest
-        if primitive == "sampler"
-        else build_qiskit_estimator_input_digest
-    )
     for pub in pubs:
-        digest = build(
+        digest = build_input_digest_of(
+            primitive,
             [pub],
+            None,
             backend_name=backend_name,
             runtime_block_name=runtime_block_name,
             options=options,

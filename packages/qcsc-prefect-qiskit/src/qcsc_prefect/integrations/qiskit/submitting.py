@@ -15,10 +15,12 @@ from qcsc_prefect.core.engine.identity import (
 from qcsc_prefect.core.engine.once import Submission, Submitter
 from qcsc_prefect.core.engine.patience import SubmissionPatience
 from qcsc_prefect.core.errors import ConfigurationError, InputError
-from qcsc_prefect.core.reference import JobReference
-from qcsc_prefect.integrations.qiskit.account_identity import account_identity
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
+from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.core.threads import run_blocking
+from qcsc_prefect.integrations.qiskit.account_identity import account_identity
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.client_errors import COME_BACK_LATER
@@ -27,14 +29,12 @@ from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
     ESTIMATOR_PREFIX,
     SAMPLER_PREFIX,
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
+    build_input_digest_of,
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
 from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
     check_precision,
@@ -44,7 +44,6 @@ from qcsc_prefect.integrations.qiskit.pubs import (
 )
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -374,7 +373,17 @@ def _identity(
 ) -> SubmissionIdentity:
     digest = arguments.input_digest
     if digest is None:
-        digest = _input_digest(arguments, request, cache, extra=config.input_identity())
+        digest = build_input_digest_of(
+            arguments.primitive,
+            request.pubs,
+            request.effort,
+            backend_name=request.backend_name,
+            runtime_block_name=arguments.runtime_block_name,
+            options=arguments.options,
+            cache_scope=cache.scope,
+            cache_namespace=cache.namespace,
+            extra=config.input_identity(),
+        )
     settings = settings_digest(
         arguments.primitive,
         request.pubs,
@@ -417,34 +426,4 @@ def _chosen(
         extra=config.input_identity(),
         logger=run_logger(),
         is_trusted=is_trusted,
-    )
-
-
-def _input_digest(
-    arguments: JobArguments,
-    request: JobRequest,
-    cache: SubmitCache,
-    *,
-    extra: Mapping[str, str] | None,
-) -> str:
-    if arguments.primitive == "sampler":
-        return build_qiskit_sampler_input_digest(
-            request.pubs,
-            backend_name=request.backend_name,
-            runtime_block_name=arguments.runtime_block_name,
-            shots=request.shots,
-            options=arguments.options,
-            cache_scope=cache.scope,
-            cache_namespace=cache.namespace,
-            extra=extra,
-        )
-    return build_qiskit_estimator_input_digest(
-        request.pubs,
-        backend_name=request.backend_name,
-        runtime_block_name=arguments.runtime_block_name,
-        precision=request.precision,
-        options=arguments.options,
-        cache_scope=cache.scope,
-        cache_namespace=cache.namespace,
-        extra=extra,
     )

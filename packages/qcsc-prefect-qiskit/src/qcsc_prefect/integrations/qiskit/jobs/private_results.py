@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.engine.cancelling import finish_though_cancelled
 from qcsc_prefect.core.errors import StorageUnreadableError
-from qcsc_prefect.core.prefect.shield import shielded
 from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.shield import shielded
 from qcsc_prefect.core.prefect.storage import RunStorage
 from qcsc_prefect.core.prefect.task_runs import run_logger
 

@@ -11,12 +11,13 @@ import msgspec
 
 from qcsc_prefect.core.engine.memory import SubmissionMemory
 from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
+from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
-from qcsc_prefect.core.prefect.ledger import PrefectLedger
-from qcsc_prefect.core.prefect.locks import hold_lock
 from qcsc_prefect.integrations.qiskit.pub_locations import (
     PubLocation,
     PubLocations,
@@ -37,7 +38,6 @@ from qcsc_prefect.integrations.qiskit.submitting import (
     find_submitted_job,
     prepare_submission,
 )
-from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
 
 if TYPE_CHECKING:
