@@ -1,4 +1,4 @@
-"""Callers of a vendor's service: in this process, in one of its own, and killed ones."""
+"""Who submits through a vendor's service: from this process, from another, or killed meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -64,7 +64,7 @@ class FolderLedger:
         """Wait for the lock of a key, and hold it inside the block."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / f"{key}.lock").open("wb") as file:
-            while not _locked(file.fileno()):
+            while not _locked(file.fileno()):  # noqa: ASYNC110 - nobody tells when it is free
                 await asyncio.sleep(_LOCK_PAUSE)
             yield  # closing the file frees it
 
@@ -123,31 +123,25 @@ class Caller(Generic[RequestT]):
         submission = await submitter.submit_once(self.request, draft, identity, ledger)
         return submission.reference
 
-    async def die_at_write(self, number: int) -> None:
-        """Submit, and end in this process as if killed in the place of a record's writing."""
-        try:
-            await self.submit_once(_FatalLedger(self.ledger_folder, number, _raise_killed))
-        except _Killed:
-            return
+    async def abandoned(self, write: int) -> None:
+        """Submit, and end in the place of a write to the ledger, as if killed."""
+        with suppress(_Killed):
+            await self.submit_once(_FatalLedger(self.ledger_folder, write, _raise_killed))
 
-    async def in_own_process(self, *, dies_at_write: int | None = None) -> JobReference | None:
-        """Submit in a process of its own, which may be killed; None where it was."""
+    async def in_own_process(self) -> JobReference:
+        """Submit from a process of its own."""
         answer = self.ledger_folder.with_suffix(f".{os.urandom(4).hex()}")
-        process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(self, dies_at_write, answer)
-        )
-        process.start()
-        try:
-            while process.is_alive():
-                await asyncio.sleep(_LOCK_PAUSE)
-        finally:
-            process.kill()
-            process.join()
-        if process.exitcode == -signal.SIGKILL:
-            return None
-        if process.exitcode:
-            raise RuntimeError(answer.read_text() if answer.exists() else "the process broke")
-        return parse_job_reference(json.loads(answer.read_bytes()))
+        status = await _ended(_submit_in_process, self, answer)
+        said = answer.read_text() if answer.exists() else ""
+        if status:
+            raise RuntimeError(said or f"the process ended with status {status}")
+        return parse_job_reference(json.loads(said))
+
+    async def killed_process(self, write: int) -> None:
+        """Submit from a process of its own, which is killed in the place of a write."""
+        status = await _ended(_submit_until_killed, self, write)
+        if status != -signal.SIGKILL:
+            raise RuntimeError(f"the process was to be killed, and ended with status {status}")
 
 
 def identity_of(input_name: str, visibility_delay: float = 0.0) -> SubmissionIdentity:
@@ -161,16 +155,29 @@ def identity_of(input_name: str, visibility_delay: float = 0.0) -> SubmissionIde
     return SubmissionIdentity(input_name, tag, input_name, visibility_delay=visibility_delay)
 
 
-def _run(caller: Caller[RequestT], dies_at_write: int | None, answer: Path) -> None:
-    ledger = None
-    if dies_at_write is not None:
-        ledger = _FatalLedger(caller.ledger_folder, dies_at_write, _kill_this_process)
+def _submit_in_process(caller: Caller[RequestT], answer: Path) -> None:
     try:
-        reference = asyncio.run(caller.submit_once(ledger))
+        reference = asyncio.run(caller.submit_once())
     except Exception as error:
         answer.write_text(f"{type(error).__name__}: {error}")
         raise
     answer.write_text(json.dumps(reference.to_dict()))
+
+
+def _submit_until_killed(caller: Caller[RequestT], write: int) -> None:
+    asyncio.run(caller.submit_once(_FatalLedger(caller.ledger_folder, write, _kill_this_process)))
+
+
+async def _ended(target: Callable[..., None], *arguments: object) -> int | None:
+    """Run a function in a process of its own, and return the status with which that ended."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    process.start()
+    try:
+        await asyncio.to_thread(process.join)
+    finally:
+        process.kill()
+        process.join()
+    return process.exitcode
 
 
 def _kill_this_process() -> None:

@@ -28,8 +28,13 @@ class Faults(ABC):
     def jobs(self) -> Mapping[str, JobState]:
         """Return the jobs that there are, in truth: not through the service that is checked."""
 
+    @abstractmethod
     def clear(self) -> None:
         """Take every fault back, and let go of the jobs that are held."""
+
+    async def fetch(self, job_id: str) -> object:  # noqa: ARG002 - for those who can
+        """Fetch the result of a job that is done, by the vendor's code, for ``==`` to compare."""
+        raise FaultUnavailableError
 
     def drop_answer(self) -> None:
         """Accept the next submission, and close the connection without an answer."""
@@ -47,7 +52,7 @@ class Faults(ABC):
         """Refuse the next submission for good, by a 4xx."""
         raise FaultUnavailableError
 
-    def limit(self, seconds: int) -> None:  # noqa: ARG002 - for those who can
+    def limit(self, seconds: int) -> None:  # noqa: ARG002
         """Refuse the next submission by a 429 whose Retry-After names these seconds."""
         raise FaultUnavailableError
 
