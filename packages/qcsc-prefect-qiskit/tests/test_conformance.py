@@ -34,11 +34,12 @@ STATES = {
 }
 
 
-def request() -> JobRequest:
+def request(**options: object) -> JobRequest:
     circuit = QuantumCircuit(1)
     circuit.x(0)
     circuit.measure_all()
-    return JobRequest("sampler", coerce_pubs([circuit], "sampler"), "fake_manila", shots=10)
+    pubs = coerce_pubs([circuit], "sampler")
+    return JobRequest("sampler", pubs, "fake_manila", shots=10, options=options)
 
 
 async def counts(service: QiskitJobService, job_id: str) -> dict[str, int]:
@@ -160,7 +161,9 @@ def store(tmp_path: Path) -> LocalJobStore:
 
 
 async def test_the_jobs_of_this_machine_pass(store: LocalJobStore):
-    report = await check_vendor(partial(LocalJobService, store), request(), LocalFaults(store))
+    # A result that is damaged is made again: with other samples, but for a seed.
+    seeded = request(simulator={"seed_simulator": 7})
+    report = await check_vendor(partial(LocalJobService, store), seeded, LocalFaults(store))
     assert report.is_right, str(report)
     assert report.passed == (
         "listed under its tag",

@@ -80,16 +80,15 @@ class _Killed(BaseException):
 
 
 class _FatalLedger(FolderLedger):
-    """A ledger whose caller dies in the place of one of its writes."""
+    """A ledger whose caller dies in the place of recording its job."""
 
-    def __init__(self, folder: Path, write: int, die: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, key: str, die: Callable[[], None]) -> None:
         super().__init__(folder)
-        self._writes_left = write
+        self._key = key
         self._die = die
 
     async def write(self, key: str, content: Mapping[str, object]) -> None:
-        self._writes_left -= 1
-        if not self._writes_left:
+        if key == self._key:
             self._die()
         await super().write(key, content)
 
@@ -123,10 +122,15 @@ class Caller(Generic[RequestT]):
         submission = await submitter.submit_once(self.request, draft, identity, ledger)
         return submission.reference
 
-    async def abandoned(self, write: int) -> None:
-        """Submit, and end in the place of a write to the ledger, as if killed."""
+    async def submit_until(self, die: Callable[[], None]) -> None:
+        """Submit, and die when the job is accepted and about to be recorded."""
+        await self.submit_once(_FatalLedger(self.ledger_folder, self.input_name, die))
+        raise RuntimeError("The caller was to die before its job is recorded, and did not.")
+
+    async def abandoned(self) -> None:
+        """Submit, and end in this process as if killed before the job is recorded."""
         with suppress(_Killed):
-            await self.submit_once(_FatalLedger(self.ledger_folder, write, _raise_killed))
+            await self.submit_until(_raise_killed)
 
     async def in_own_process(self) -> JobReference:
         """Submit from a process of its own."""
@@ -137,11 +141,11 @@ class Caller(Generic[RequestT]):
             raise RuntimeError(said or f"the process ended with status {status}")
         return parse_job_reference(json.loads(said))
 
-    async def killed_process(self, write: int) -> None:
-        """Submit from a process of its own, which is killed in the place of a write."""
-        status = await _ended(_submit_until_killed, self, write)
+    async def killed_process(self) -> None:
+        """Submit from a process of its own, which is killed before the job is recorded."""
+        status = await _ended(_submit_until_killed, self)
         if status != -signal.SIGKILL:
-            raise RuntimeError(f"the process was to be killed, and ended with status {status}")
+            raise RuntimeError(f"The process was to be killed, and ended with status {status}.")
 
 
 def identity_of(input_name: str, visibility_delay: float = 0.0) -> SubmissionIdentity:
@@ -164,8 +168,8 @@ def _submit_in_process(caller: Caller[RequestT], answer: Path) -> None:
     answer.write_text(json.dumps(reference.to_dict()))
 
 
-def _submit_until_killed(caller: Caller[RequestT], write: int) -> None:
-    asyncio.run(caller.submit_once(_FatalLedger(caller.ledger_folder, write, _kill_this_process)))
+def _submit_until_killed(caller: Caller[RequestT]) -> None:
+    asyncio.run(caller.submit_until(_kill_this_process))
 
 
 async def _ended(target: Callable[..., None], *arguments: object) -> int | None:

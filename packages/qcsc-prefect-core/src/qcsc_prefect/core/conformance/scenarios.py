@@ -163,7 +163,7 @@ async def _answer_dropped_and_listed_late(trial: Trial[RequestT]) -> None:
 
 async def _killed_after_acceptance(trial: Trial[RequestT]) -> None:
     """Killed when the job is accepted and not recorded, a rerun finds it."""
-    await trial.killed_at_write(2)
+    await trial.killed_once()
     trial.expect_one_job()
     trial.expect_one_job(await trial.once())
 

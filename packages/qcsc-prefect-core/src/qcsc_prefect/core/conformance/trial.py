@@ -104,10 +104,10 @@ class Trial(Generic[RequestT]):
         caller = self.caller()
         return await (caller.in_own_process() if self.processes else caller.submit_once())
 
-    async def killed_at_write(self, number: int) -> None:
-        """Submit once, and be killed in the place of one of the writes to the ledger."""
+    async def killed_once(self) -> None:
+        """Submit once, and be killed when the job is accepted and about to be recorded."""
         caller = self.caller()
-        await (caller.killed_process(number) if self.processes else caller.abandoned(number))
+        await (caller.killed_process() if self.processes else caller.abandoned())
 
     async def raised_by(self, call: Awaitable[T]) -> T | JobError:
         """Return the error of a call where it raises one of the engine's, else its answer."""
