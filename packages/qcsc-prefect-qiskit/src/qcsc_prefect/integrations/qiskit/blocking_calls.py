@@ -41,33 +41,14 @@ if hasattr(os, "register_at_fork"):
 
 
 async def run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a blocking function in a thread, in a copy of the caller's context.
-
-    Args:
-        function: What to call.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
-
-    Returns:
-        What the function returned; what it raised is raised here, as `call_for_others` says.
-    """
+    """Call a blocking function in a thread, in a copy of the caller's context."""
     return await run_in_pool(_pool(), function, *args, **kwargs)
 
 
 async def run_in_pool(
     pool: Executor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    """Call a blocking function in a thread of a certain pool, as `run_blocking` does.
-
-    Args:
-        pool: The pool.
-        function: What to call.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
-
-    Returns:
-        As `run_blocking` does.
-    """
+    """Call a blocking function in a thread of a certain pool, as `run_blocking` does."""
     call = functools.partial(call_for_others, function, *args, **kwargs)
     in_context = functools.partial(contextvars.copy_context().run, call)
     return await asyncio.get_running_loop().run_in_executor(pool, in_context)

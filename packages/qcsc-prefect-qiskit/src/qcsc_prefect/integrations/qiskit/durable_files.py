@@ -10,12 +10,7 @@ __all__ = ["create_file_once", "write_file_atomically"]
 
 
 def write_file_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Args:
-        path: Where to; an existing file is replaced. Its folder must exist.
-        content: What to write.
-    """
+    """Write a file so that a reader sees the old content or the new, never a part."""
     temporary = _written_beside(path, content)
     try:
         temporary.replace(path)
@@ -25,15 +20,7 @@ def write_file_atomically(path: Path, content: bytes) -> None:
 
 
 def create_file_once(path: Path, content: bytes) -> bool:
-    """Write a file unless it exists; of several writers at once exactly one wins.
-
-    Args:
-        path: Where to. Its folder must exist.
-        content: What to write.
-
-    Returns:
-        Whether this call created the file.
-    """
+    """Write a file unless it exists, and say whether; of several writers exactly one wins."""
     temporary = _written_beside(path, content)
     try:
         os.link(temporary, path)

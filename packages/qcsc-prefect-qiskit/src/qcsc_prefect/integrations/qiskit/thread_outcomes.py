@@ -26,14 +26,6 @@ _MISUNDERSTOOD = (StopIteration, asyncio.CancelledError, concurrent.futures.Canc
 def call_for_others(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function for somebody who waits in another thread.
 
-    Args:
-        function: What to call.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
-
-    Returns:
-        What the function returned; what it raised is raised here.
-
     Raises:
         RuntimeError: In place of a ``StopIteration`` or a cancellation, which is its cause.
 
@@ -55,14 +47,7 @@ def settle(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:
-    """Call a function and give a future whatever comes of it, ``SystemExit`` and the like too.
-
-    Args:
-        outcome: The future; nobody else settles it.
-        function: What to call.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
-    """
+    """Call a function and give a future whatever comes of it, ``SystemExit`` and the like too."""
     try:
         value = call_for_others(function, *args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - it belongs to those who wait
