@@ -9,6 +9,7 @@ transactions, which would hold them back until the outermost task has succeeded.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from datetime import UTC, datetime
@@ -207,17 +208,14 @@ class SubmissionLedger:
     async def _write(self, key: str, content: dict[str, object]) -> None:
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
-        # In a thread: Prefect looks at every folder of that path, repeatedly.
-        record = await run_blocking(
-            store.create_result_record,
-            sealed(key, content),
-            key=key,
-            expiration=None,
+        # Called in a thread: Prefect looks at every folder of that path, repeatedly.
+        record = functools.partial(
+            store.create_result_record, sealed(key, content), key=key, expiration=None
         )
         if self._storage.keeps_metadata_apart:
-            await store.apersist_result_record(record)
+            await store.apersist_result_record(await run_blocking(record))
         else:
-            await self._storage.write(key, record.serialize())
+            await self._storage.write(key, lambda: record().serialize())
 
     async def _read(self, key: str) -> dict[str, object] | None:
         """Return what was stored under a key, or None where there is nothing, or not any more.
