@@ -13,10 +13,9 @@ import pytest
 
 from qcsc_prefect.core.prefect.locks import ProcessLock
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 @contextmanager

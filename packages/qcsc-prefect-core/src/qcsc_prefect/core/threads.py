@@ -39,9 +39,8 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="qcsc-prefect")
 
 
-if hasattr(os, "register_at_fork"):
-    # A forked process inherits the pool without its threads, and would wait for them for ever.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+# A forked process inherits the pool without its threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 async def run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.context import FlowRunContext
+from qcsc_prefect.core.prefect.task_runs import current_flow_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -235,11 +235,3 @@ def explain_qiskit_estimator_difference(
         inputs.estimator_identity(**other, flow_name=flow_name),
         limit,
     )
-
-
-def current_flow_name() -> str | None:
-    """Return the name of the running flow, also inside its tasks; None outside of a flow."""
-    context = FlowRunContext.get()
-    if context is None or context.flow is None:
-        return None
-    return context.flow.name
