@@ -19,7 +19,7 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -41,6 +41,7 @@ from qcsc_prefect.core.engine.patience import SubmissionPatience
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
+    StorageUnreadableError,
     SubmissionError,
     SubmissionUncertainError,
 )
@@ -339,7 +340,11 @@ class _OneSubmission(Generic[RequestT]):
     async def _submitted_before(
         self, intent: SubmissionIntent | None, *, refresh: bool
     ) -> JobReference | None:
-        recorded = await self._take_recorded(intent)
+        try:
+            recorded = await self._take_recorded(intent)
+        except StorageUnreadableError as error:
+            # It may name a job that the service does not show yet.
+            recorded, intent = None, intent or self._memory.unreadable_intent(error)
         return recorded or await self._adopt_listed(intent, refresh=refresh)
 
     async def _take_recorded(self, intent: SubmissionIntent | None) -> JobReference | None:
@@ -369,9 +374,10 @@ class _OneSubmission(Generic[RequestT]):
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
                 await self._memory.clear_intent(self._identity)
-                recorded = await self._recorded()
-                if recorded is not None:
-                    return recorded
+                with suppress(StorageUnreadableError):
+                    recorded = await self._recorded()
+                    if recorded is not None:
+                        return recorded
                 found = await self._lookup.usable_job()
         if found is None:
             for other in [] if refresh else (*self._lookup.others, *own.others):
