@@ -33,7 +33,7 @@ from qcsc_prefect.core.engine.cancelling import (
 )
 from qcsc_prefect.core.engine.clock import SYSTEM_CLOCK, Clock
 from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.core.engine.job_age import oldest_wanted
+from qcsc_prefect.core.engine.job_age import oldest_wanted, submission_time
 from qcsc_prefect.core.engine.log import ENGINE_LOGGER, RunLogger
 from qcsc_prefect.core.engine.lookup import SubmissionLookup
 from qcsc_prefect.core.engine.memory import SubmissionMemory
@@ -414,7 +414,7 @@ class _OneSubmission(Generic[RequestT]):
         """Step 5: leave the field to a job that another machine sent just before this one."""
         try:
             oldest = await self._lookup.usable_job_beside(
-                str(own.job_id), self._identity.visibility_delay
+                str(own.job_id), submission_time(own), self._identity.visibility_delay
             )
         except NO_ANSWER as error:
             # The intent stays: a rerun looks again.
