@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from prefect.logging import get_logger
-from prefect.results import aget_default_result_storage
 
 from qcsc_prefect.core.atomic_files import write_chunks_atomically
 from qcsc_prefect.core.bounded_files import file_limit
-from qcsc_prefect.core.errors import DamagedRecordError, RecordError
+from qcsc_prefect.core.errors import DamagedRecordError, RecordError, StorageUnreadableError
 from qcsc_prefect.core.prefect.base64_pieces import TEXT_PIECE
 from qcsc_prefect.core.prefect.encoding import (
     KEY_FACT,
@@ -33,6 +32,7 @@ from qcsc_prefect.core.prefect.encoding import (
     encode_output,
 )
 from qcsc_prefect.core.prefect.serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
+from qcsc_prefect.core.prefect.storage import RunStorage
 from qcsc_prefect.core.prefect.storage_blocks import (
     call_block,
     is_local,
@@ -111,26 +111,32 @@ async def awrite_result_record(
         ValueError: The key leaves the storage's folder.
         OSError: A local record cannot be written. Storage of other kinds raises errors of its own.
     """
-    storage = await _storage_of(store)
-    own_store = store.model_copy(
-        update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
-    )
-    # In a thread: Prefect looks at every folder of the record's path, repeatedly.
-    record = await run_blocking(
-        own_store.create_result_record,
-        None,
-        key=key,
-        expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
-    )
-    metadata = record.metadata
-    storage_key = metadata.storage_key or key
+    storage = await RunStorage(store).block()
+
+    def describe() -> tuple[bytes, str]:
+        # In a thread: Prefect looks at every folder of the record's path, repeatedly.
+        own_store = store.model_copy(
+            update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
+        )
+        metadata = own_store.create_result_record(
+            None,
+            key=key,
+            expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
+        ).metadata
+        return metadata.dump_bytes(), metadata.storage_key or key
+
     metadata_storage = metadata_block(store)
+    if metadata_storage is None and is_local(storage):
+        await run_blocking(
+            lambda: _write_file(storage, key, encode_record(output, describe()[0], key))
+        )
+        return
+    metadata, storage_key = await run_blocking(describe)
     if metadata_storage is None:
-        chunks = encode_record(output, metadata.dump_bytes(), key)
-        await _write(storage, storage_key, chunks)
+        await _write(storage, storage_key, encode_record(output, metadata, key))
     else:
         await _write(storage, storage_key, encode_output(output, key))
-        await call_block(metadata_storage, "write_path", key, metadata.dump_bytes())
+        await call_block(metadata_storage, "write_path", key, metadata)
 
 
 async def aread_result_record(store: ResultStore, key: str) -> StoredResult | None:
@@ -152,16 +158,16 @@ async def aread_result_record(store: ResultStore, key: str) -> StoredResult | No
     Raises:
         ConfigurationError: ``QCSC_PREFECT_MAX_RECORD_BYTES`` holds no number.
     """
-    storage = await _storage_of(store)
-    metadata_storage = metadata_block(store)
+    storage = RunStorage(store)
     try:
-        if metadata_storage is not None:
-            return await _read_separately(storage, metadata_storage, key)
-        if is_local(storage):
-            return await run_blocking(_read_local_record, storage, key)
-        content = await _read(storage, key)
+        if storage.keeps_metadata_apart:
+            return await _read_separately(storage, key)
+        block = await storage.block()
+        if is_local(block):
+            return await run_blocking(_read_local_record, block, key)
+        content = await storage.read(key)
         return None if content is None else await run_blocking(_decode_record, content, key)
-    except RecordError as exc:
+    except (RecordError, StorageUnreadableError) as exc:
         _logger.warning("The stored result under the key %s is not used: %s", key, exc)
         return None
 
@@ -263,24 +269,18 @@ def _is_expired(metadata: _Metadata) -> bool:
     return expiration <= datetime.now(UTC)
 
 
-async def _read_separately(
-    storage: WritableFileSystem, metadata_storage: WritableFileSystem, key: str
-) -> StoredResult | None:
+async def _read_separately(storage: RunStorage, key: str) -> StoredResult | None:
     """Read a result whose metadata lie in storage of their own."""
-    packed_metadata = await _read(metadata_storage, key)
+    packed_metadata = await storage.read_metadata(key)
     if packed_metadata is None:
         return None
     metadata = _checked_metadata(packed_metadata)
     if _is_expired(metadata):
         return None
-    content = await _read(storage, metadata.storage_key or key)
+    content = await storage.read(metadata.storage_key or key)
     if content is None:
         return None
     return _stored_result(metadata, await run_blocking(decode_output, content), key)
-
-
-async def _storage_of(store: ResultStore) -> WritableFileSystem:
-    return store.result_storage or await aget_default_result_storage()
 
 
 async def _write(storage: WritableFileSystem, key: str, chunks: Iterator[bytes]) -> None:
@@ -300,32 +300,3 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
     for chunk in chunks:
         joined.write(chunk)
     return joined.getvalue()
-
-
-async def _read(storage: WritableFileSystem, key: str) -> bytes | None:
-    if is_local(storage):
-        return await run_blocking(_read_file, storage, key)
-    try:
-        content = await call_block(storage, "read_path", key)
-    except Exception as exc:  # noqa: BLE001
-        # Each kind of storage says in its own way that a key is absent; Prefect, too, takes
-        # every error for that.
-        _logger.info("No stored result under the key %s: %r", key, exc)
-        return None
-    if not isinstance(content, bytes):
-        raise DamagedRecordError(
-            f"The storage gave the type {type(content).__name__} instead of bytes."
-        )
-    if len(content) > file_limit():
-        raise RecordError(f"It has {len(content)} bytes, and no more than {file_limit()} are read.")
-    return content
-
-
-def _read_file(storage: LocalFileSystem, key: str) -> bytes | None:
-    try:
-        with open_local(storage, key, file_limit()) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise RecordError(f"It cannot be read: {exc.strerror}.") from exc

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qiskit.primitives.containers.object_array import object_array
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
+from scipy.sparse import csr_array
 
 from qcsc_prefect.core.canonical_path import join_path
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
@@ -77,10 +78,6 @@ class Observables:
 
 def observables_form(observables: object, num_qubits: int) -> Observables:
     """Take observables in any form that an estimator PUB accepts.
-
-    Args:
-        observables: One observable, or a nested list or an array of them.
-        num_qubits: Qubits of the circuit that they are measured on.
 
     Raises:
         InputError: If one of them is not Hermitian, is zero, or does not fit the circuit.
@@ -217,12 +214,10 @@ def _pack_sparse_observable(
         # parts of them.
         part = observable[terms]
         block = rows.empty_block(part.num_terms)
-        # Added as the 32 bits that the indices have, which takes half as long.
-        firsts = np.arange(0, block.size, block.shape[1], dtype=np.uint32)
-        places = np.repeat(firsts, np.diff(np.asarray(part.boundaries).astype(np.int64)))
-        places += np.asarray(part.indices)
-        block.reshape(-1)[places.astype(np.intp)] = np.asarray(part.bit_terms)
-        rows.put(terms, block)
+        columns = np.asarray(part.indices).view(np.int32)
+        row_ends = np.asarray(part.boundaries).astype(np.int32)
+        letters = csr_array((np.asarray(part.bit_terms), columns, row_ends), shape=block.shape)
+        rows.put(terms, letters.toarray(out=block))
     return observable.num_qubits, rows.packed, _real_if_exact(np.asarray(observable.coeffs))
 
 
