@@ -44,12 +44,7 @@ def submission_time(reference: JobReference) -> datetime | None:
 
 
 def age_of(reference: JobReference, now: datetime) -> float:
-    """Return the seconds since a job was submitted; infinite where that is not known.
-
-    Args:
-        reference: The job.
-        now: The present by the service's clock, which dates the job.
-    """
+    """Return the seconds since a job was submitted; infinite where that is not known."""
     moment = submission_time(reference)
     return float("inf") if moment is None else (now - moment).total_seconds()
 

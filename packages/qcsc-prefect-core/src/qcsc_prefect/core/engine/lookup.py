@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.engine.cancelling import NO_ANSWER
 from qcsc_prefect.core.engine.identity import content_tags
+from qcsc_prefect.core.engine.service import JobState, ListedJob
 from qcsc_prefect.core.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qcsc_prefect.core.engine.log import RunLogger
-    from qcsc_prefect.core.engine.service import AnyService, ListedJob
+    from qcsc_prefect.core.engine.service import AnyService
 
 __all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 
@@ -27,6 +28,8 @@ REPEATED_WITHIN = timedelta(minutes=2)
 #: sent again for ten minutes, and a slow gateway may take minutes to refuse it.
 LOST_WITHIN = timedelta(minutes=15)
 
+#: By so much the time of a submission may differ from that which a search shows.
+_UNSURE = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
@@ -115,11 +118,14 @@ class SubmissionLookup:
         """
         return await self._first_usable(await self.listed(), repeated_within)
 
-    async def usable_job_beside(self, job_id: str, visibility_delay: float) -> ListedJob | None:
+    async def usable_job_beside(
+        self, job_id: str, submitted_at: datetime | None, visibility_delay: float
+    ) -> ListedJob | None:
         """Return the oldest usable job after one was submitted, and cancel what repeats it.
 
         Args:
             job_id: The job that was just submitted.
+            submitted_at: When, by the service's clock; None where that is not known.
             visibility_delay: Seconds after which the service shows a new job for certain.
 
         Raises:
@@ -135,7 +141,24 @@ class SubmissionLookup:
                 since=self._asked_at - timedelta(seconds=visibility_delay),
             )
             listed = self._counted(found)
-        return await self._first_usable(listed, REPEATED_WITHIN, own=job_id)
+        oldest = await self._first_usable(listed, REPEATED_WITHIN, own=job_id)
+        if oldest is not None and all(job.job_id != job_id for job in listed):
+            await self._cancel_unlisted(job_id, submitted_at, oldest)
+        return oldest
+
+    async def _cancel_unlisted(
+        self, job_id: str, submitted_at: datetime | None, oldest: ListedJob
+    ) -> None:
+        """Cancel the own job where an older one is taken, and the search does not show it yet."""
+        own = ListedJob(job_id, oldest.backend_name, JobState.QUEUED, submitted_at)
+        # Of jobs of the same moment it is not known which is the older; who waits settles that.
+        if _repeats(own, oldest, REPEATED_WITHIN) and not _repeats(own, oldest, _UNSURE):
+            try:
+                state = (await self.service.status(job_id)).state
+            except NO_ANSWER as error:
+                self._say_not_cancelled(own, oldest, error)
+            else:
+                await self._cancel_duplicate(replace(own, state=state), oldest)
 
     async def settle_late(self, job_id: str, since: datetime) -> None:
         """Cancel what repeats the oldest job, where the service shows it only now.
@@ -158,7 +181,15 @@ class SubmissionLookup:
         if not usable:
             return None
         first, *others = usable
-        repeating = [job for job in others if _repeats(job, first, repeated_within)]
+        # Who trusts a chosen digest takes a job that ran something else, and cancels only its own
+        # for it: somebody may wait for what the others run.
+        ran = content_tags(first.tags)
+        repeating = [
+            job
+            for job in others
+            if _repeats(job, first, repeated_within)
+            and (job.job_id == own or content_tags(job.tags) == ran)
+        ]
         # Its own at once: whoever waits for it is here. The others may be cancelled by theirs too.
         for these in (
             [job for job in repeating if job.job_id == own],
@@ -227,12 +258,7 @@ class SubmissionLookup:
             try:
                 cancelled = await self.service.cancel(duplicate.job_id)
             except NO_ANSWER as error:
-                self.logger.warning(
-                    "Job %s is a duplicate of job %s and could not be cancelled: %s",
-                    duplicate.job_id,
-                    kept.job_id,
-                    error,
-                )
+                self._say_not_cancelled(duplicate, kept, error)
                 return
         self._named.add(duplicate.job_id)
         if cancelled:
@@ -247,6 +273,14 @@ class SubmissionLookup:
                 duplicate.state.value,
                 kept.job_id,
             )
+
+    def _say_not_cancelled(self, duplicate: ListedJob, kept: ListedJob, error: Exception) -> None:
+        self.logger.warning(
+            "Job %s is a duplicate of job %s and could not be cancelled: %s",
+            duplicate.job_id,
+            kept.job_id,
+            error,
+        )
 
 
 def _repeats(other: ListedJob, first: ListedJob, within: timedelta) -> bool:

@@ -131,7 +131,17 @@ class SubmissionMemory:
 
     async def recorded(self, key: str) -> JobReference | None:
         """Return the job that was recorded for a key, whatever became of it."""
-        content = await self.content(key)
+        try:
+            return await self._recorded(key)
+        except StorageUnreadableError:
+            return None
+
+    async def _recorded(self, key: str) -> JobReference | None:
+        try:
+            content = await self._read(key)
+        except StorageUnreadableError as error:
+            self.logger.warning("A record of an earlier submission is passed over: %s", error)
+            raise
         if content is None:
             return None
         try:
@@ -161,8 +171,9 @@ class SubmissionMemory:
         Raises:
             InputError: If the caller chose the digest, and the job ran another input.
             JobError: If the service does not let this account see the job.
+            StorageUnreadableError: If one may be recorded, and cannot be read.
         """
-        reference = await self.recorded(identity.key)
+        reference = await self._recorded(identity.key)
         if reference is None or reference.job_id is None or reference.job_id in except_for:
             return None
         if not is_recent(reference, created_after):
@@ -274,14 +285,14 @@ class SubmissionMemory:
             content = await self._read(_intent_key(key))
         except StorageUnreadableError as error:
             self.logger.warning("An intent to submit may be outstanding: %s", error)
-            return self._unreadable(error)
+            return self.unreadable_intent(error)
         if content is None:
             return None
         try:
             intent = msgspec.convert(content, SubmissionIntent, strict=False)
         except msgspec.ValidationError as error:
             self.logger.warning("An intent to submit cannot be read, and is heeded: %s", error)
-            return self._unreadable(error)
+            return self.unreadable_intent(error)
         return intent if intent.outstanding else None
 
     async def declare_intent(
@@ -364,7 +375,8 @@ class SubmissionMemory:
                 f"What is stored under the key {key} is damaged: {error}."
             ) from error
 
-    def _unreadable(self, error: Exception) -> UnreadableIntent:
+    def unreadable_intent(self, error: Exception) -> UnreadableIntent:
+        """Return the intent that is heeded where nobody knows what lies on storage."""
         return UnreadableIntent(outstanding=True, declared_at=self.clock.now(), reason=str(error))
 
 

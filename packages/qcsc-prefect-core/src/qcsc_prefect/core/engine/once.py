@@ -19,7 +19,7 @@ before the intent nothing was sent; after it the lookup finds what was.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -28,13 +28,14 @@ import msgspec
 from qcsc_prefect.core.engine.cancelling import NO_ANSWER
 from qcsc_prefect.core.engine.clock import SYSTEM_CLOCK, Clock
 from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.core.engine.job_age import oldest_wanted
+from qcsc_prefect.core.engine.job_age import oldest_wanted, submission_time
 from qcsc_prefect.core.engine.lookup import SubmissionLookup
 from qcsc_prefect.core.engine.memory import SubmissionMemory
 from qcsc_prefect.core.engine.sending import Sender
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
+    StorageUnreadableError,
     SubmissionError,
     SubmissionUncertainError,
 )
@@ -237,7 +238,11 @@ class _OneSubmission(Generic[RequestT]):
     async def _submitted_before(
         self, intent: SubmissionIntent | None, *, refresh: bool
     ) -> JobReference | None:
-        recorded = await self._take_recorded(intent)
+        try:
+            recorded = await self._take_recorded(intent)
+        except StorageUnreadableError as error:
+            # It may name a job that the service does not show yet.
+            recorded, intent = None, intent or self.memory.unreadable_intent(error)
         return recorded or await self._adopt_listed(intent, refresh=refresh)
 
     async def _take_recorded(self, intent: SubmissionIntent | None) -> JobReference | None:
@@ -267,9 +272,10 @@ class _OneSubmission(Generic[RequestT]):
             if found is None and earlier and not refresh:
                 # It was never sent, so the jobs that it was to replace still stand.
                 await self.memory.clear_intent(self.identity)
-                recorded = await self._recorded()
-                if recorded is not None:
-                    return recorded
+                with suppress(StorageUnreadableError):
+                    recorded = await self._recorded()
+                    if recorded is not None:
+                        return recorded
                 found = await self.lookup.usable_job()
         if found is None:
             for other in [] if refresh else (*self.lookup.others, *own.others):
@@ -306,7 +312,7 @@ class _OneSubmission(Generic[RequestT]):
         """Step 5: leave the field to a job that another machine sent just before this one."""
         try:
             oldest = await self.lookup.usable_job_beside(
-                str(own.job_id), self.identity.visibility_delay
+                str(own.job_id), submission_time(own), self.identity.visibility_delay
             )
         except NO_ANSWER as error:
             # The intent stays: a rerun looks again.

@@ -22,10 +22,6 @@ _SEAL = "seal"
 def sealed(key: str, content: Mapping[str, object]) -> dict[str, object]:
     """Return content with its seal.
 
-    Args:
-        key: Where it is written.
-        content: What JSON can hold, by names that are strings.
-
     Example:
         >>> record = sealed("k", {"job_id": "c1"})
         >>> unsealed_json("k", json.dumps(record))
@@ -40,10 +36,6 @@ def sealed(key: str, content: Mapping[str, object]) -> dict[str, object]:
 
 def unsealed_json(key: str, text: str | bytes) -> dict[str, object]:
     """Return the content of sealed JSON.
-
-    Args:
-        key: Where it was read.
-        text: The JSON.
 
     Raises:
         DamagedRecordError: It is not what was written under this key.

@@ -7,6 +7,7 @@ task has succeeded.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,14 +95,14 @@ class PrefectLedger:
         """
         # Prefect's block for the storage decides by which path the record names itself.
         store = self._store.model_copy(update={"result_storage": await self._storage.block()})
-        # In a thread: Prefect looks at every folder of that path, repeatedly.
-        record = await run_blocking(
+        # Called in a thread: Prefect looks at every folder of that path, repeatedly.
+        record = functools.partial(
             store.create_result_record, dict(content), key=key, expiration=None
         )
         if self._storage.keeps_metadata_apart:
-            await store.apersist_result_record(record)
+            await store.apersist_result_record(await run_blocking(record))
         else:
-            await self._storage.write(key, record.serialize())
+            await self._storage.write(key, lambda: record().serialize())
 
     def lock(self, key: str) -> AbstractAsyncContextManager[None]:
         """Wait for the lock of a key, and hold it inside the block."""

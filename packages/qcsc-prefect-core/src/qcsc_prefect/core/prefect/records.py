@@ -112,25 +112,31 @@ async def awrite_result_record(
         OSError: A local record cannot be written. Storage of other kinds raises errors of its own.
     """
     storage = await RunStorage(store).block()
-    own_store = store.model_copy(
-        update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
-    )
-    # In a thread: Prefect looks at every folder of the record's path, repeatedly.
-    record = await run_blocking(
-        own_store.create_result_record,
-        None,
-        key=key,
-        expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
-    )
-    metadata = record.metadata
-    storage_key = metadata.storage_key or key
+
+    def describe() -> tuple[bytes, str]:
+        # In a thread: Prefect looks at every folder of the record's path, repeatedly.
+        own_store = store.model_copy(
+            update={"result_storage": storage, "serializer": PrimitiveResultSerializer()}
+        )
+        metadata = own_store.create_result_record(
+            None,
+            key=key,
+            expiration=expiration,  # type: ignore[arg-type]  # pydantic takes any datetime
+        ).metadata
+        return metadata.dump_bytes(), metadata.storage_key or key
+
     metadata_storage = metadata_block(store)
+    if metadata_storage is None and is_local(storage):
+        await run_blocking(
+            lambda: _write_file(storage, key, encode_record(output, describe()[0], key))
+        )
+        return
+    metadata, storage_key = await run_blocking(describe)
     if metadata_storage is None:
-        chunks = encode_record(output, metadata.dump_bytes(), key)
-        await _write(storage, storage_key, chunks)
+        await _write(storage, storage_key, encode_record(output, metadata, key))
     else:
         await _write(storage, storage_key, encode_output(output, key))
-        await call_block(metadata_storage, "write_path", key, metadata.dump_bytes())
+        await call_block(metadata_storage, "write_path", key, metadata)
 
 
 async def aread_result_record(store: ResultStore, key: str) -> StoredResult | None:

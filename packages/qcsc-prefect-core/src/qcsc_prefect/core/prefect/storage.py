@@ -26,6 +26,8 @@ from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
 from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
@@ -63,12 +65,12 @@ class RunStorage:
         """Whether Prefect puts the metadata of its records into a storage of their own."""
         return metadata_block(self._store) is not None
 
-    async def write(self, key: str, content: bytes) -> None:
+    async def write(self, key: str, content: Callable[[], bytes]) -> None:
         """Write; on storage when this returns.
 
         Args:
             key: Where to.
-            content: What.
+            content: Makes what is written, in the thread that writes.
 
         Raises:
             OSError: If local storage cannot be written. Other storage raises errors of its own.
@@ -77,7 +79,7 @@ class RunStorage:
         if is_local(block):
             await run_blocking(_write_file, block, key, content)
         else:
-            await call_block(block, "write_path", key, content)
+            await call_block(block, "write_path", key, await run_blocking(content))
 
     async def read(self, key: str, limit: int | None = None) -> bytes | None:
         """Read what lies under a key.
@@ -111,8 +113,8 @@ class RunStorage:
             await call_block(block, "write_path", key, b"")
 
 
-def _write_file(block: LocalFileSystem, key: str, content: bytes) -> None:
-    write_file_atomically(local_path(block, key), content)
+def _write_file(block: LocalFileSystem, key: str, content: Callable[[], bytes]) -> None:
+    write_file_atomically(local_path(block, key), content())
 
 
 async def _read(block: WritableFileSystem, key: str, limit: int | None) -> bytes | None:

@@ -38,14 +38,6 @@ def local_path(block: LocalFileSystem, key: str) -> Path:
 def open_local(block: LocalFileSystem, key: str, limit: int) -> BufferedReader:
     """Open the file that Prefect's local file system keeps under a key.
 
-    Args:
-        block: The file system.
-        key: The key.
-        limit: The largest size in bytes.
-
-    Returns:
-        The open file.
-
     Raises:
         FileNotFoundError: If there is none.
         RecordError: If what lies there is no regular file, is too large, or cannot be read.

@@ -54,11 +54,6 @@ def own_backend_failure(
     """Return the error of a backend that somebody's own method did not give.
 
     Raise it outside of the ``except`` block, as that of `config_failure`.
-
-    Args:
-        method: The name of the method.
-        cause: What the method let out.
-        secrets: Texts that must stand nowhere in the error.
     """
     reason = redacted(str(cause).strip(), secrets).rstrip(".")
     error = QiskitRuntimeConfigError(

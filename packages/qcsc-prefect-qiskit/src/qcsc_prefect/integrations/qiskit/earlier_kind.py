@@ -34,14 +34,7 @@ def tell_of_an_earlier_kind(
     config: QiskitRuntimeConfig,
     logger: RunLogger,
 ) -> None:
-    """Say once in a flow run that a job which ``"auto"`` reuses is of the other kind.
-
-    Args:
-        earlier: The job that is reused.
-        primitive: Which primitive was asked for.
-        config: The configuration of the call.
-        logger: Logger of the task run.
-    """
+    """Say once in a flow run that a job which ``"auto"`` reuses is of the other kind."""
     if config.primitives != "auto" or earlier.program_type is None:
         return
     if earlier.program_type == program_of(primitive, config.primitive_implementation(primitive)):

@@ -150,16 +150,7 @@ def collect_job_metadata(
 
 
 def without_refused(kind: type[_Record], facts: dict[str, Any], what: str) -> _Record:
-    """Make a record of these facts; what it refuses is left out, with a line in the log.
-
-    Args:
-        kind: The type of the record.
-        facts: Its fields.
-        what: What it describes, for the log.
-
-    Returns:
-        The record.
-    """
+    """Make a record of these facts; what it refuses is left out, with a line in the log."""
     left = dict(facts)
     while True:
         try:

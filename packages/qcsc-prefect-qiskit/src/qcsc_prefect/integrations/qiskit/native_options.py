@@ -20,14 +20,6 @@ _SCALARS = frozenset({type(None), bool, int, float, str})
 def options_mapping(options: object) -> dict[str, Any] | None:
     """Return options as a plain mapping, whatever they were written as.
 
-    Args:
-        options: A mapping, or the client's ``SamplerOptions`` or ``EstimatorOptions`` of either
-            implementation; None for none. Parts of a mapping may be native objects, too.
-
-    Returns:
-        A new mapping without what is explicitly left unset. Of native objects it holds what was
-        set, so that it is the one that somebody would have written by hand; None for None.
-
     Raises:
         UnsupportedTypeError: If it is none of these.
         InputError: If the default shots or precision are not above 0.

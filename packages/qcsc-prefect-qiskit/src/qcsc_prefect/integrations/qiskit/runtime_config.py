@@ -13,13 +13,6 @@ __all__ = ["backend_name_of", "require_config", "require_one_config", "resolve_c
 def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | None:
     """Return the backend of a call: the configuration's, or the one that is named beside it.
 
-    Args:
-        config: The configuration.
-        given: The call's own ``backend_name``.
-
-    Returns:
-        The name, or None where neither is given.
-
     Raises:
         ConfigurationError: If the call's name is blank.
 
@@ -35,10 +28,6 @@ def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | Non
 
 def require_one_config(runtime_block_name: object, runtime_config: object) -> None:
     """Refuse a call that names no configuration, or two, or one of another type.
-
-    Args:
-        runtime_block_name: Name of a saved block, or None.
-        runtime_config: Inline configuration, or None.
 
     Raises:
         ConfigurationError: If both or neither is given, or what is given is neither a name nor a
@@ -61,10 +50,6 @@ def require_one_config(runtime_block_name: object, runtime_config: object) -> No
 
 def require_config(argument: str, given: object) -> None:
     """Refuse what is no configuration.
-
-    Args:
-        argument: The name of the argument.
-        given: What was handed over for it.
 
     Raises:
         ConfigurationError: If it is none.
@@ -93,13 +78,6 @@ async def resolve_config(
     runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
 ) -> QiskitRuntimeConfig:
     """Return the configuration of a call, loading the block where it is named.
-
-    Args:
-        runtime_block_name: Name of a saved block.
-        runtime_config: Inline configuration.
-
-    Returns:
-        The configuration.
 
     Raises:
         ConfigurationError: If both or neither is given, or one of another type, there is no block

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from qcsc_prefect.core.engine.identity import (
 )
 from qcsc_prefect.core.engine.once import Submission, Submitter
 from qcsc_prefect.core.engine.patience import SubmissionPatience
-from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.core.prefect.shield import shielded
 from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
@@ -31,8 +30,14 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
     SAMPLER_PREFIX,
     build_input_digest_of,
 )
+from qcsc_prefect.integrations.qiskit.job_tags import (
+    found_with_others,
+    has_room,
+    own_tags,
+    refuse_bad_tags,
+)
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
@@ -63,10 +68,6 @@ __all__ = [
     "submit_job",
     "told_cache",
 ]
-
-#: Limits that the service puts on the tags of a job.
-_MAX_TAGS = 8
-_MAX_TAG_LENGTH = 86
 
 
 @dataclass(frozen=True)
@@ -168,12 +169,12 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
         cache = replace(cache, visibility_delay=0.0)
     account = account_identity(config, service.instance)
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
-    tags = [*_own_tags(request.options), *identity.tags]
-    _refuse_bad_tags(tags)
+    tags = [*own_tags(request.options), *identity.tags]
+    refuse_bad_tags(tags)
     draft = _draft(
         arguments,
         request,
-        _found_with_others(tags, service),
+        found_with_others(tags) if service.instance else tags,
         input_digest=identity.input_digest,
         content_digest=identity.content_digest,
     )
@@ -222,18 +223,18 @@ async def submit_job(
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    tags = _own_tags(request.options)
-    _refuse_bad_tags(tags)
+    tags = own_tags(request.options)
+    refuse_bad_tags(tags)
     service = await open_job_service(config, request.backend_name)
     tag = None
-    if service.instance is not None and len(tags) < _MAX_TAGS:
+    if service.instance is not None and has_room(tags):
         tag = f"qcsc-once-{uuid4().hex}"
         tags.append(tag)
     chosen = await run_blocking(_chosen, arguments, request, config)
     draft = _draft(
         arguments,
         request,
-        _found_with_others(tags, service),
+        found_with_others(tags) if service.instance else tags,
         input_digest=arguments.input_digest,
         content_digest=None if chosen is None else chosen.content_digest,
     )
@@ -325,43 +326,6 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         implementation=implementation,
         group=current_group(config),
     )
-
-
-def _own_tags(options: Mapping[str, object]) -> list[str]:
-    environment = options.get("environment") or {}
-    tags = environment.get("job_tags") if isinstance(environment, dict) else None
-    if tags is None:
-        return []
-    if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
-        path = "options.environment.job_tags"
-        raise InputError(
-            f"{path} refused: expected a list of strings, got {shortened(tags)}.", path=path
-        )
-    return list(tags)
-
-
-def _refuse_bad_tags(tags: list[str]) -> None:
-    path = "options.environment.job_tags"
-    if len(tags) > _MAX_TAGS:
-        raise InputError(
-            f"{path} refused: with those that name the input there are {len(tags)} tags, and the "
-            f"service takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
-            path=path,
-        )
-    for index, tag in enumerate(tags):
-        if len(tag) > _MAX_TAG_LENGTH:
-            raise InputError(
-                f"{path}[{index}] refused: {len(tag)} characters, and the service takes "
-                f"{_MAX_TAG_LENGTH}. Shorten it.",
-                path=f"{path}[{index}]",
-            )
-
-
-def _found_with_others(tags: list[str], service: QiskitJobService) -> list[str]:
-    """Add the tag by which one search finds all jobs of this process, where there is room."""
-    if service.instance is None or len(tags) == _MAX_TAGS:
-        return tags
-    return [*tags, PROCESS_TAG]
 
 
 def _identity(

@@ -24,7 +24,8 @@ from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.core.prefect.task_runs import mark_run_as_cached
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
-from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetch_arguments import FetchArguments, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetching import fetch_job
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
 from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
 from qcsc_prefect.integrations.qiskit.pub_task import pub_task

@@ -28,6 +28,7 @@ from qiskit.circuit import (
     Qubit,
     Reset,
 )
+from qiskit.circuit.exceptions import CircuitError
 
 from qcsc_prefect.core.canonical import canonical_bytes
 from qcsc_prefect.core.canonical_arrays import iter_typed_array_blocks
@@ -124,7 +125,7 @@ class InstructionColumns:
                 if number is None:
                     number = known[key] = self._standard_gate(*key, instruction)
             else:
-                operation = instruction.operation
+                operation = _operation_of(instruction, first + len(kinds))
                 number = self._known_operation(operation)
                 if number is None:
                     place = f"data[{first + len(kinds)}].operation"
@@ -242,6 +243,18 @@ class InstructionColumns:
         ):
             # What has something inside is the same object each time it is read from a circuit.
             self._same_operations[id(operation)] = operation, number
+
+
+def _operation_of(instruction: CircuitInstruction, number: int) -> Operation:
+    """Return what an instruction does, which Qiskit makes where it is asked for."""
+    try:
+        return instruction.operation
+    except CircuitError as error:
+        # Qiskit 2.6 reads a delay of 1.5 us from a QPY file as one of 1.5 dt, which is none.
+        path = f"data[{number}].operation"
+        raise InputError(
+            f"Qiskit cannot make this operation: {error.message}", path=path
+        ) from error
 
 
 def _plain_key(operation: Operation) -> Hashable | None:

@@ -79,10 +79,6 @@ class Observables:
 def observables_form(observables: object, num_qubits: int) -> Observables:
     """Take observables in any form that an estimator PUB accepts.
 
-    Args:
-        observables: One observable, or a nested list or an array of them.
-        num_qubits: Qubits of the circuit that they are measured on.
-
     Raises:
         InputError: If one of them is not Hermitian, is zero, or does not fit the circuit.
         UnsupportedTypeError: If one of them is not an observable.

@@ -85,7 +85,7 @@ class PrivateResults:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""
         try:
             key, content = self._key(job_id), text.encode()
-            await self._storage.write(key, b"\n".join([_first_line(key, content), content]))
+            await self._storage.write(key, lambda: b"\n".join([_first_line(key, content), content]))
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             run_logger().warning(
                 "The result of the private job %s was downloaded, which can be done once, but "

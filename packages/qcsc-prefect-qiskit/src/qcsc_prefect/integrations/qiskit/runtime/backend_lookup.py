@@ -30,17 +30,8 @@ def load_backend(
 ) -> IBMBackend:
     """Return a backend with its calibration; blocks.
 
-    Args:
-        service: The native service.
-        name: Name of the backend.
-        lookup: Held meanwhile: a lookup changes the service's active instance, and takes one
-            connection.
-        again: Whether the service was asked for this backend before.
-        own: Makes the backend, where the configuration has a way of its own.
-        secrets: Texts that must stand nowhere in an error.
-
-    Returns:
-        The native backend.
+    The lock is held meanwhile: a lookup changes the service's active instance, and takes one
+    connection. `again` says that the service was asked for this backend before.
 
     Raises:
         QiskitBackendNotFoundError: If the client says so, which it does for any fault.
@@ -88,14 +79,6 @@ def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lo
 
     The client says "not found" for every fault. Requests that it lets fail openly tell whether
     there is one; if there is none, the name is wrong.
-
-    Args:
-        service: The native service.
-        name: Name of the backend.
-        lookup: Held while backends are listed, as `load_backend` does.
-
-    Returns:
-        The error, to be raised.
     """
     from qiskit.exceptions import QiskitError
     from requests.exceptions import RequestException

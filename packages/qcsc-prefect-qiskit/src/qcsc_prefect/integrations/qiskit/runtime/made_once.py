@@ -38,6 +38,8 @@ class MadeOnce(Generic[T]):
         Raises:
             TimeoutError: If it takes longer.
         """
+        if self.made.done():
+            return self.made.result()
         async with asyncio.timeout(seconds):
             return await asyncio.wrap_future(self.made)
 

@@ -43,7 +43,15 @@ if TYPE_CHECKING:
     from urllib3 import ProxyManager
     from urllib3._base_connection import BaseHTTPConnection
 
-__all__ = ["SentPost", "clock_ahead", "own_requests", "wait_out", "watch_post", "whole_results"]
+__all__ = [
+    "SentPost",
+    "clock_ahead",
+    "is_submitting",
+    "own_requests",
+    "wait_out",
+    "watch_post",
+    "whole_results",
+]
 
 T = TypeVar("T")
 
@@ -86,6 +94,11 @@ def watch_post() -> Iterator[SentPost]:
         yield post
     finally:
         _post.reset(token)
+
+
+def is_submitting() -> bool:
+    """Return whether this thread is inside of `watch_post`."""
+    return _post.get() is not None
 
 
 @contextlib.contextmanager
