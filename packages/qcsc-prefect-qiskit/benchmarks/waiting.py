@@ -43,11 +43,11 @@ from qiskit_ibm_runtime import SamplerV2
 from qiskit_ibm_runtime.executor_sampler import Sampler
 from silent_server import prefect_server
 
+from qcsc_prefect.core.engine import waiting
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
-    waiting,
 )
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator

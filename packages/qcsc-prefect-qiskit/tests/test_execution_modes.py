@@ -26,6 +26,7 @@ from qcsc_prefect.core.errors import (
     SubmissionError,
     SubmissionUncertainError,
 )
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     execution_mode,
@@ -33,7 +34,6 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 

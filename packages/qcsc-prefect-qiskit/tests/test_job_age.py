@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from qcsc_prefect.core.engine.job_age import age_of, oldest_wanted, submission_time
 from qcsc_prefect.core.reference import JobReference
-from qcsc_prefect.integrations.qiskit.job_age import age_of, oldest_wanted, submission_time
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 

@@ -449,7 +449,6 @@ async def use_threads(pool: ServicePool, config: QiskitRuntimeConfig) -> None:
     await asyncio.gather(*(pool.call(config, usage) for _ in range(4)))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_starts_with_an_empty_pool(config: QiskitRuntimeConfig) -> None:
     parents_pool = get_service_pool()

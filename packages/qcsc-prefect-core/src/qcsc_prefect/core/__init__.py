@@ -14,6 +14,8 @@ a job meets it:
 - **Metadata**: `JobMetadata` describes a finished job.
 - **Results**: `save_result` and `load_result` keep an output in one file that is read without
   executing anything.
+- **The engine**, `qcsc_prefect.core.engine`, which is imported by itself: it submits a job once,
+  finds it again, and waits for it.
 - **Errors**: one tree, drawn in `qcsc_prefect.core.errors`.
 """
 
@@ -46,6 +48,7 @@ from qcsc_prefect.core.errors import (
     QCSCPrefectError,
     RecordError,
     ResultUnavailableError,
+    StorageUnreadableError,
     SubmissionError,
     SubmissionUncertainError,
     UnsupportedTypeError,
@@ -90,6 +93,7 @@ __all__ = [
     "RetryAdvice",
     "RetryAnswer",
     "RetryRules",
+    "StorageUnreadableError",
     "SubmissionError",
     "SubmissionUncertainError",
     "UnsupportedTypeError",

@@ -13,6 +13,7 @@ Each error also subclasses the builtin that fits it, so ``except ValueError`` or
     ├── RecordError (ValueError)              a stored record cannot be read
     │   ├── DamagedRecordError                its bytes are not what was written
     │   └── FormatVersionError                it was written by a newer version of its format
+    ├── StorageUnreadableError (OSError)      nobody knows whether something lies under a key
     └── JobError (RuntimeError)               something about one job; carries its facts
         ├── SubmissionError                   no job is known to have been created
         │   └── SubmissionUncertainError      a job may have been created; its id is not known
@@ -49,6 +50,7 @@ __all__ = [
     "QCSCPrefectError",
     "RecordError",
     "ResultUnavailableError",
+    "StorageUnreadableError",
     "SubmissionError",
     "SubmissionUncertainError",
     "UnsupportedTypeError",
@@ -97,6 +99,10 @@ class DamagedRecordError(RecordError):
 
 class FormatVersionError(RecordError):
     """A record in a version of its format that this release does not know."""
+
+
+class StorageUnreadableError(QCSCPrefectError, OSError):
+    """Storage could not be read, so that nobody knows whether something lies under a key."""
 
 
 class JobError(QCSCPrefectError, RuntimeError):

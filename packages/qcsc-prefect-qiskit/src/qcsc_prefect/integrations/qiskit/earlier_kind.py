@@ -17,10 +17,10 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["tell_of_an_earlier_kind"]
 

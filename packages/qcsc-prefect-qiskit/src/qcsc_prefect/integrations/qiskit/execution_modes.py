@@ -31,10 +31,10 @@ from prefect import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.prefect.task_runs import RunLogger, run_logger
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.runtime_config import require_config
-from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -387,5 +387,4 @@ def _start_anew_in_child() -> None:
     _opened.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from prefect.results import get_result_store
 
+from qcsc_prefect.core.engine.cancelling import NO_ANSWER, after_cancellation
+from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
+from qcsc_prefect.core.engine.job_age import age_of, submission_time
+from qcsc_prefect.core.engine.late import kept_in_its_place, settle_late
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState
+from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     JobCancelledError,
@@ -19,37 +25,32 @@ from qcsc_prefect.core.errors import (
     JobTimeLimitError,
     ResultUnavailableError,
 )
+from qcsc_prefect.core.prefect.locks import share_lock
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.core.reference import JobReference, parse_job_reference
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
-from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
-from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
-from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
-from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
-from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.process_locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from qcsc_prefect.core.engine.service import JobStatus
     from qcsc_prefect.core.metadata import JobMetadata
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
+    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, QiskitJobService
 
 #: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
 SHORTEST_DOWNLOAD = 300.0
@@ -228,7 +229,7 @@ async def _fetch(
     began = time.monotonic()
     service, status = await _waited_for(arguments, config)
     reference = arguments.reference
-    kept = await kept_in_its_place(service, reference, status)
+    kept = await kept_in_its_place(service, reference, status, run_logger())
     if kept is not None:
         if arguments.max_wait is not None:
             left = max(0.0, arguments.max_wait - (time.monotonic() - began))
@@ -265,7 +266,7 @@ async def _fetch(
 
 
 async def _metadata(
-    service: JobService, arguments: FetchArguments, fetched: FetchedResult
+    service: QiskitJobService, arguments: FetchArguments, fetched: FetchedResult
 ) -> JobMetadata:
     reference = arguments.reference
     collect = functools.partial(
@@ -332,7 +333,7 @@ def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
 
 async def _waited_for(
     arguments: FetchArguments, config: QiskitRuntimeConfig
-) -> tuple[JobService, JobStatus]:
+) -> tuple[QiskitJobService, JobStatus]:
     job_id = str(arguments.reference.job_id)
     with share_lock(f"waiting for {job_id}") as waiters:
         try:
@@ -348,12 +349,17 @@ async def _waited_for(
                 return await (await open_service_of_job(config, arguments.reference)).cancel(job_id)
 
             await after_cancellation(
-                cancel, job_id, run_logger(), during="wait", cancel_job=cancel_job
+                cancel,
+                job_id,
+                run_logger(),
+                during="wait",
+                cancel_job=cancel_job,
+                shield=shielded,
             )
             raise
 
 
-async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
+async def _wait(service: QiskitJobService, arguments: FetchArguments) -> JobStatus:
     reference = arguments.reference
     job_id = str(reference.job_id)
     awaited = AwaitedJob(job_id, reference.tags or (), submission_time(reference))
@@ -372,7 +378,7 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )
-    settling = asyncio.create_task(settle_late(service, arguments.reference))
+    settling = asyncio.create_task(settle_late(service, reference, run_logger()))
     try:
         return await wait_for_job(service, awaited, limits, reporter.note)
     except asyncio.CancelledError:

@@ -31,8 +31,8 @@ from msgspec import UNSET
 
 from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
+from qcsc_prefect.core.threads import settle
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage, StorageUnreadableError
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
+from qcsc_prefect.core.engine.cancelling import finish_though_cancelled
+from qcsc_prefect.core.errors import StorageUnreadableError
+from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.storage import RunStorage
+from qcsc_prefect.core.prefect.task_runs import run_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,7 +77,9 @@ class PrivateResults:
                     _SECONDS_TO_FINISH,
                 )
 
-        return await finish_though_cancelled(keep(), after_cancellation, seconds=_SECONDS_TO_FINISH)
+        return await finish_though_cancelled(
+            keep(), after_cancellation, seconds=_SECONDS_TO_FINISH, shield=shielded
+        )
 
     async def _write(self, job_id: str, text: str) -> None:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""

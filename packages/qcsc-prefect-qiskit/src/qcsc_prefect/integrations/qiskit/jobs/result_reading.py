@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qiskit.primitives import PrimitiveResult
 
 from qcsc_prefect.core.errors import JobWaitTimeoutError, ResultUnavailableError
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 from qcsc_prefect.integrations.qiskit.runtime.wire import whole_results
 

@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.core.metadata import JobMetadata
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_in_pool
+from qcsc_prefect.core.threads import run_in_pool
 from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
 
 if TYPE_CHECKING:

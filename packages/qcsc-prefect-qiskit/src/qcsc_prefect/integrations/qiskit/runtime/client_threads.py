@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
+from qcsc_prefect.core.threads import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

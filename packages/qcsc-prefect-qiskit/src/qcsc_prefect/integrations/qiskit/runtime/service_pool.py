@@ -387,5 +387,4 @@ def _start_anew_in_child() -> None:
     _pool = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -31,10 +31,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from qcsc_prefect.core.error_facts import http_date, retry_after_seconds
+from qcsc_prefect.core.prefect.task_runs import run_logger
 from qcsc_prefect.core.retry import RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import QISKIT_RETRY_RULES
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

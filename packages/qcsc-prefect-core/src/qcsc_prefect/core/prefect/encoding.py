@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.container import DecodedContainer, encode_container, read_container
-
-from .base64_pieces import decode_pieces, encode_pieces, text_pieces
+from qcsc_prefect.core.prefect.base64_pieces import decode_pieces, encode_pieces, text_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,6 +55,10 @@ def decode_output_pieces(pieces: Iterable[bytes | memoryview]) -> DecodedContain
 
 @functools.cache
 def producer_versions() -> dict[str, str]:
-    """The versions of the packages that make and store results."""
+    """The versions of the packages that make and store results, as far as they are installed."""
     packages = ("qcsc-prefect-core", "qcsc-prefect-qiskit", "qiskit", "qiskit-ibm-runtime", "numpy")
-    return {package: version(package) for package in packages}
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

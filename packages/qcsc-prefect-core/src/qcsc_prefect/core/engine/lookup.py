@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.engine.cancelling import NO_ANSWER
+from qcsc_prefect.core.engine.identity import content_tags
 from qcsc_prefect.core.errors import JobError
-from qcsc_prefect.integrations.qiskit.chosen_digest import content_tags
-from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService, ListedJob
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.engine.log import RunLogger
+    from qcsc_prefect.core.engine.service import AnyService, ListedJob
 
 __all__ = ["LOST_WITHIN", "REPEATED_WITHIN", "SubmissionLookup"]
 
@@ -34,14 +34,15 @@ _LONGEST_PAUSE = 5.0
 _SILENCE = 10.0
 
 
+@dataclass(eq=False)
 class SubmissionLookup:
     """Looks for the jobs of one input on one backend.
 
-    Args:
+    Attributes:
         service: Where to look.
         tag: The tag of the input.
         backend_name: The backend. A digest that the caller made need not hold it, so jobs on
-            another one may carry the same tag; they are not this submission's.
+            another one may carry the same tag; they are not this submission's. None for any.
         created_after: How old a job may be. A moment, not an age: a job that this very submission
             makes must not grow too old while it is looked for. None for any age.
         logger: Where to say which jobs were cancelled.
@@ -49,49 +50,27 @@ class SubmissionLookup:
             job that carries another one of this kind ran something else, and does not count. None
             where every job of the tag counts.
         except_for: Ids of jobs that do not count.
-
-    Attributes:
-        created_after: How old a job may be.
         others: Usable jobs that the last search showed and that ran something else.
     """
 
-    def __init__(
-        self,
-        service: JobService,
-        tag: str,
-        backend_name: str,
-        created_after: datetime | None,
-        logger: RunLogger,
-        *,
-        content_tag: str | None = None,
-        except_for: Collection[str] = (),
-    ) -> None:
-        self.others: list[ListedJob] = []
-        self._content_tag = content_tag
-        self._service = service
-        self._tag = tag
-        self._backend_name = backend_name
-        self.created_after = created_after
-        self._logger = logger
-        self._except_for = frozenset(except_for)
-        self._named: set[str] = set()  # repetitions that the log has named
-        self._asked_at: datetime | None = None
+    service: AnyService
+    tag: str
+    backend_name: str | None
+    created_after: datetime | None
+    logger: RunLogger
+    content_tag: str | None = None
+    except_for: frozenset[str] = frozenset()
+    others: list[ListedJob] = field(default_factory=list, init=False)
+    _named: set[str] = field(default_factory=set, init=False)  # repetitions that the log has named
+    _asked_at: datetime | None = field(default=None, init=False)
 
-    def leaving_out(self, job_ids: Collection[str]) -> SubmissionLookup:
+    def leaving_out(self, job_ids: Iterable[str]) -> SubmissionLookup:
         """Return the same lookup for which some jobs do not count.
 
         Args:
             job_ids: Their ids.
         """
-        return SubmissionLookup(
-            self._service,
-            self._tag,
-            self._backend_name,
-            self.created_after,
-            self._logger,
-            content_tag=self._content_tag,
-            except_for={*self._except_for, *job_ids},
-        )
+        return replace(self, except_for=self.except_for.union(job_ids))
 
     async def listed(self) -> list[ListedJob]:
         """Return the jobs that the service lists, oldest first, in the same order for everybody.
@@ -99,8 +78,8 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        asked_at = await self._service.now()
-        found = await self._service.jobs_with_tag(self._tag, self.created_after)
+        asked_at = await self.service.now()
+        found = await self.service.jobs_with_tag(self.tag, self.created_after)
         self._asked_at = asked_at
         return self._counted(found)
 
@@ -108,16 +87,20 @@ class SubmissionLookup:
         counted = [
             job
             for job in found
-            if job.job_id not in self._except_for and job.backend_name in {None, self._backend_name}
+            if job.job_id not in self.except_for
+            and (
+                None in (job.backend_name, self.backend_name)
+                or job.backend_name == self.backend_name
+            )
         ]
         others = [job for job in counted if self._ran_something_else(job)]
-        self.others = [job for job in others if _is_usable(job)]
+        self.others = [job for job in others if not job.state.has_failed]
         counted = [job for job in counted if job not in others]
         return sorted(counted, key=lambda job: (job.created_at or _NEVER, job.job_id))
 
     def _ran_something_else(self, job: ListedJob) -> bool:
         known = content_tags(job.tags)
-        return self._content_tag is not None and bool(known) and self._content_tag not in known
+        return self.content_tag is not None and bool(known) and self.content_tag not in known
 
     async def usable_job(self, repeated_within: timedelta = REPEATED_WITHIN) -> ListedJob | None:
         """Return the oldest job that has not failed, and cancel what repeats it in the queue.
@@ -145,9 +128,9 @@ class SubmissionLookup:
         if self._asked_at is None:
             listed = await self.listed()
         else:
-            found = await self._service.jobs_beside(
+            found = await self.service.jobs_beside(
                 job_id,
-                self._tag,
+                self.tag,
                 self.created_after,
                 since=self._asked_at - timedelta(seconds=visibility_delay),
             )
@@ -164,14 +147,14 @@ class SubmissionLookup:
         Raises:
             JobError: If the service could not be asked.
         """
-        found = await self._service.jobs_seen_late(job_id, self._tag, since)
+        found = await self.service.jobs_seen_late(job_id, self.tag, since)
         if found is not None:
             await self._first_usable(self._counted(found), REPEATED_WITHIN, own=job_id)
 
     async def _first_usable(
         self, listed: list[ListedJob], repeated_within: timedelta, *, own: str | None = None
     ) -> ListedJob | None:
-        usable = [job for job in listed if _is_usable(job)]
+        usable = [job for job in listed if not job.state.has_failed]
         if not usable:
             return None
         first, *others = usable
@@ -197,7 +180,7 @@ class SubmissionLookup:
         for job in await self.listed():
             if job.job_id == job_id:
                 return next((one for one in earlier if _repeats(job, one, LOST_WITHIN)), None)
-            if _is_usable(job):
+            if not job.state.has_failed:
                 earlier.append(job)
         return None
 
@@ -228,7 +211,7 @@ class SubmissionLookup:
                 if is_last or found is not None:
                     return found
                 if loop.time() >= next_word:
-                    self._logger.info(
+                    self.logger.info(
                         "Still looking, for another %.0f s; no job shows so far",
                         max(0.0, deadline - loop.time()),
                     )
@@ -240,11 +223,11 @@ class SubmissionLookup:
         if duplicate.job_id in self._named:
             return
         cancelled = False
-        if duplicate.state in {JobState.INITIALIZING, JobState.QUEUED}:
+        if duplicate.state.is_waiting:
             try:
-                cancelled = await self._service.cancel(duplicate.job_id)
+                cancelled = await self.service.cancel(duplicate.job_id)
             except NO_ANSWER as error:
-                self._logger.warning(
+                self.logger.warning(
                     "Job %s is a duplicate of job %s and could not be cancelled: %s",
                     duplicate.job_id,
                     kept.job_id,
@@ -253,21 +236,17 @@ class SubmissionLookup:
                 return
         self._named.add(duplicate.job_id)
         if cancelled:
-            self._logger.warning(
+            self.logger.warning(
                 "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
             )
         else:
-            self._logger.warning(
+            self.logger.warning(
                 "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
                 "was not cancelled",
                 duplicate.job_id,
                 duplicate.state.value,
                 kept.job_id,
             )
-
-
-def _is_usable(job: ListedJob) -> bool:
-    return job.state not in {JobState.ERROR, JobState.CANCELLED}
 
 
 def _repeats(other: ListedJob, first: ListedJob, within: timedelta) -> bool:

@@ -17,24 +17,23 @@ import contextlib
 import contextvars
 import os
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.engine.service import JobState
 from qcsc_prefect.core.errors import (
     JobError,
     JobNotFoundError,
     JobWaitTimeoutError,
     ResultUnavailableError,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobService, JobStatus
+    from qcsc_prefect.core.engine.service import AnyService, AwaitedJob, JobStatus
 
-__all__ = ["WaitLimits", "wait_for_job"]
+__all__ = ["JobWatcher", "WaitLimits", "wait_for_job"]
 
 #: Seconds after which the service is asked again, however long it has asked to be left alone: the
 #: job may have ended long before.
@@ -72,10 +71,12 @@ class WaitLimits:
 
 
 async def wait_for_job(
-    service: JobService,
+    service: AnyService,
     job: AwaitedJob,
     limits: WaitLimits,
     on_change: Callable[[JobStatus, float], None],
+    *,
+    watcher: JobWatcher | None = None,
 ) -> JobStatus:
     """Wait until a job has ended.
 
@@ -86,6 +87,8 @@ async def wait_for_job(
         on_change: Called on the caller's event loop, in a copy of its context, with the status and
             the seconds waited, whenever the state, or the position in the queue, is another than
             before.
+        watcher: One that watches the service's jobs on the caller's event loop; by default, that of
+            the process.
 
     Returns:
         The final status.
@@ -95,6 +98,27 @@ async def wait_for_job(
         ResultUnavailableError: If the job stays in an unknown state.
         JobError: If the service does not answer, or does not know the job.
     """
+    if watcher is None:
+        waiting = _wait_with_the_process(service, job, limits, on_change)
+    else:
+        waiting = watcher.wait(job, limits, on_change)
+    try:
+        async with asyncio.timeout(limits.max_wait):
+            return await waiting
+    except TimeoutError as error:
+        raise JobWaitTimeoutError(
+            f"Job {job.job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
+            "Fetch it later by this job id, or wait longer with max_wait.",
+            job_id=job.job_id,
+        ) from error
+
+
+async def _wait_with_the_process(
+    service: AnyService,
+    job: AwaitedJob,
+    limits: WaitLimits,
+    on_change: Callable[[JobStatus, float], None],
+) -> JobStatus:
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
 
@@ -106,20 +130,11 @@ async def wait_for_job(
     waiting = asyncio.run_coroutine_threadsafe(
         _wait_on_the_pollers_loop(service, job, limits, pass_on), _pollers_loop()
     )
-    try:
-        async with asyncio.timeout(limits.max_wait):
-            return await asyncio.wrap_future(waiting)
-    except TimeoutError as error:
-        raise JobWaitTimeoutError(
-            f"Job {job.job_id} has not ended after {limits.max_wait:g} s of waiting; it goes on. "
-            "Fetch it later with fetch_qiskit_job_result_task by this job id, or wait longer "
-            "with max_wait.",
-            job_id=job.job_id,
-        ) from error
+    return await asyncio.wrap_future(waiting)
 
 
 async def _wait_on_the_pollers_loop(
-    service: JobService,
+    service: AnyService,
     job: AwaitedJob,
     limits: WaitLimits,
     on_change: Callable[[JobStatus, float], None],
@@ -166,9 +181,13 @@ class _WaitedFor:
 
 @dataclass(eq=False)
 class JobWatcher:
-    """Watches jobs of one service, on the pollers' event loop."""
+    """Watches jobs of one service, on one event loop.
 
-    service: JobService
+    Attributes:
+        service: Where the jobs run.
+    """
+
+    service: AnyService
     _waited_for: set[_WaitedFor] = field(default_factory=set)
     _poller: asyncio.Task[None] | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -176,8 +195,8 @@ class JobWatcher:
     async def wait(
         self, job: AwaitedJob, limits: WaitLimits, on_change: Callable[[JobStatus, float], None]
     ) -> JobStatus:
-        """Wait until a job has ended; see `wait_for_job`."""
-        now = time.monotonic()
+        """Wait until a job has ended, without an end to the wait; see `wait_for_job`."""
+        now = asyncio.get_running_loop().time()
         done: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
         waited_for = _WaitedFor(
             job, limits, on_change, done, now, now + limits.first_look, limits.first_look
@@ -197,7 +216,7 @@ class JobWatcher:
     async def _poll(self) -> None:
         while self._waited_for:
             self._wake.clear()
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             next_due = min(waited_for.due for waited_for in self._waited_for)
             if next_due > now:
                 with contextlib.suppress(TimeoutError):
@@ -218,7 +237,7 @@ class JobWatcher:
         answers = await self.service.statuses(
             [waited_for.job for waited_for in jobs], places=len(self._waited_for) <= _WITH_PLACES
         )
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         for waited_for in jobs:
             if waited_for.done.done():
                 continue
@@ -272,7 +291,7 @@ def _note_status(waited_for: _WaitedFor, status: JobStatus, now: float) -> None:
 
 _start = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
-_watchers: dict[JobService, JobWatcher] = {}
+_watchers: dict[AnyService, JobWatcher] = {}
 
 
 def _pollers_loop() -> asyncio.AbstractEventLoop:

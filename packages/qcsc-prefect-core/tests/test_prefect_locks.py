@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.process_locks import ProcessLock
+from qcsc_prefect.core.prefect.locks import ProcessLock
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 @contextmanager

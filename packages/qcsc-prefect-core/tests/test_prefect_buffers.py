@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.results.base64_pieces import (
+from qcsc_prefect.core.prefect.base64_pieces import (
     decode_pieces,
     encode_pieces,
     text_pieces,

@@ -55,7 +55,7 @@ class PrimitiveResultSerializer(Serializer):
                 then leaves the task completed and its result unstored, with a warning that does
                 not tell the path, so it is logged here as well.
         """
-        from .encoding import encode_output
+        from qcsc_prefect.core.prefect.encoding import encode_output
 
         try:
             return b"".join(encode_output(obj))
@@ -79,7 +79,7 @@ class PrimitiveResultSerializer(Serializer):
             FormatVersionError: A newer release wrote them.
             RecordError: A type in the record is not installed here.
         """
-        from .encoding import decode_output
+        from qcsc_prefect.core.prefect.encoding import decode_output
 
         try:
             return decode_output(blob).value

@@ -109,17 +109,30 @@ def _close_all_in_child() -> None:
         _held.pop().close_in_child()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all_in_child)
+os.register_at_fork(after_in_child=_close_all_in_child)
 
 
 @asynccontextmanager
 async def hold_lock(key: str, folder: Path | None = None) -> AsyncIterator[None]:
-    """Wait for the lock of a key, and hold it inside the block.
+    """Wait for the lock of a key, and hold it inside the block: the ``lock`` of a `Ledger`.
 
     Args:
         key: What is locked; it may hold any character.
         folder: Where the lock files lie; by default below the current ``PREFECT_HOME``.
+
+    Yields:
+        Nothing; it is freed after the block, and as soon as its holder has died.
+
+    Raises:
+        OSError: If the lock's file cannot be made.
+
+    Example:
+        >>> import asyncio
+        >>> async def submit_once():
+        ...     async with hold_lock("acme-anneal-1"):
+        ...         return "nobody else of this machine is here"
+        >>> asyncio.run(submit_once())
+        'nobody else of this machine is here'
     """
     lock = _lock(key, folder)
     pause = _FIRST_PAUSE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
@@ -15,7 +15,31 @@ if TYPE_CHECKING:
 
 RunLogger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
-__all__ = ["RunLogger", "mark_run_as_cached", "refresh_requested", "run_logger"]
+__all__ = [
+    "RunLogger",
+    "current_flow_name",
+    "mark_run_as_cached",
+    "refresh_requested",
+    "run_logger",
+]
+
+
+def current_flow_name() -> str | None:
+    """Return the name of the running flow, for `build_input_digest`.
+
+    Prefect hands a flow's context on to its tasks, wherever their runner runs them: in threads, in
+    processes, on other machines. A thread that you start yourself has none, unless it runs in a
+    copy of yours (``contextvars.copy_context().run``).
+
+    Returns:
+        The name; None outside of a flow.
+
+    Example:
+        >>> current_flow_name() is None
+        True
+    """
+    context = FlowRunContext.get()
+    return None if context is None or context.flow is None else context.flow.name
 
 
 def run_logger() -> RunLogger:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from qcsc_prefect.core.errors import DamagedRecordError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["sealed", "unsealed_json"]
+__all__ = ["sealed", "unsealed", "unsealed_json"]
 
 _SEAL = "seal"
 
@@ -44,17 +41,31 @@ def unsealed_json(key: str, text: str | bytes) -> dict[str, object]:
         DamagedRecordError: It is not what was written under this key.
     """
     try:
-        content = json.loads(text)
+        record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedRecordError(f"it is no JSON ({error})") from error
-    seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
-    if not isinstance(seal, dict):
+    return unsealed(key, record)
+
+
+def unsealed(key: str, record: object) -> dict[str, object]:
+    """Return the content of a sealed record.
+
+    Args:
+        key: Where it was read.
+        record: What was read.
+
+    Raises:
+        DamagedRecordError: It is not what was written under this key.
+    """
+    content = dict(record) if isinstance(record, Mapping) else {}
+    seal = content.pop(_SEAL, None)
+    if not isinstance(seal, Mapping):
         raise DamagedRecordError("it has no seal")
     if seal.get("key") != key:
         raise DamagedRecordError(f"it was written as {seal.get('key')!r:.100}")
     if seal.get("sha256") != _digest(key, content):
         raise DamagedRecordError("its content is not what was written")
-    return dict(content)
+    return content
 
 
 def _digest(key: str, content: Mapping[str, object]) -> str:

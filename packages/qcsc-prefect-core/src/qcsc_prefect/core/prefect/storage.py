@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage, get_result_store
 
+from qcsc_prefect.core.atomic_files import write_file_atomically
 from qcsc_prefect.core.bounded_files import file_limit
-from qcsc_prefect.core.errors import QCSCPrefectError, RecordError
-from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
-from qcsc_prefect.integrations.qiskit.durable_files import write_file_atomically
-from qcsc_prefect.integrations.qiskit.storage_blocks import (
+from qcsc_prefect.core.errors import RecordError, StorageUnreadableError
+from qcsc_prefect.core.prefect.storage_blocks import (
     call_block,
     is_local,
     local_path,
     metadata_block,
     open_local,
 )
+from qcsc_prefect.core.retry import COMMON_RULES, RetryAnswer, advise_retry
+from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
-__all__ = ["RunStorage", "StorageUnreadableError"]
+__all__ = ["RunStorage"]
 
 _logger = get_logger("qcsc.storage")
 
@@ -42,10 +42,6 @@ _OUTAGES = COMMON_RULES.extended(
         "azure.core.exceptions.ServiceResponseError": RetryAnswer.RETRY,
     }
 )
-
-
-class StorageUnreadableError(QCSCPrefectError, OSError):
-    """Storage could not be read, so that nobody knows whether something lies under a key."""
 
 
 class RunStorage:
@@ -116,9 +112,7 @@ class RunStorage:
 
 
 def _write_file(block: LocalFileSystem, key: str, content: bytes) -> None:
-    path = local_path(block, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file_atomically(path, content)
+    write_file_atomically(local_path(block, key), content)
 
 
 async def _read(block: WritableFileSystem, key: str, limit: int | None) -> bytes | None:

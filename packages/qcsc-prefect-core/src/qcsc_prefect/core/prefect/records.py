@@ -22,15 +22,25 @@ import msgspec
 from prefect.logging import get_logger
 from prefect.results import aget_default_result_storage
 
+from qcsc_prefect.core.atomic_files import write_chunks_atomically
 from qcsc_prefect.core.bounded_files import file_limit
-from qcsc_prefect.core.container_file import write_chunks_atomically
 from qcsc_prefect.core.errors import DamagedRecordError, RecordError
-
-from ..blocking_calls import run_blocking
-from ..storage_blocks import call_block, is_local, local_path, metadata_block, open_local
-from .base64_pieces import TEXT_PIECE
-from .encoding import KEY_FACT, decode_output, decode_output_pieces, encode_output
-from .serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
+from qcsc_prefect.core.prefect.base64_pieces import TEXT_PIECE
+from qcsc_prefect.core.prefect.encoding import (
+    KEY_FACT,
+    decode_output,
+    decode_output_pieces,
+    encode_output,
+)
+from qcsc_prefect.core.prefect.serializer import SERIALIZER_TYPE, PrimitiveResultSerializer
+from qcsc_prefect.core.prefect.storage_blocks import (
+    call_block,
+    is_local,
+    local_path,
+    metadata_block,
+    open_local,
+)
+from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

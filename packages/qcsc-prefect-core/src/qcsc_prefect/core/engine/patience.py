@@ -11,15 +11,13 @@ from qcsc_prefect.core.errors import SubmissionError, SubmissionUncertainError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.engine.log import RunLogger
 
 __all__ = ["SubmissionPatience"]
 
 T = TypeVar("T")
 
 _TOO_MANY_REQUESTS = 429
-#: The service's codes for too many pending jobs and for its rate limit, whatever the status.
-_COME_BACK_LATER = frozenset({1012, 3458, 1202})
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,15 @@ class SubmissionPatience:
             when it was looked for in vain.
         first_pause: Pause after the first refusal, where the service does not say how long.
         longest_pause: What the pause grows to; it doubles with each refusal.
+        come_back_later: The service's codes that say, whatever the status, that it takes no more
+            jobs for the moment. The status 429 says so too.
     """
 
     limited: float = 3600.0
     failing: float = 600.0
     first_pause: float = 2.0
     longest_pause: float = 60.0
+    come_back_later: frozenset[int | str] = frozenset()
 
     async def submit(
         self,
@@ -77,7 +78,7 @@ class SubmissionPatience:
                 wait = pause
                 logger.warning("No job came of that submission; sending it again in %g s", wait)
             except SubmissionError as error:
-                is_limit = _is_for_the_moment(error)
+                is_limit = self._is_for_the_moment(error)
                 if not is_limit and error.retryable is not True:
                     raise
                 # A Retry-After of nothing, or of a moment that is over, says no more than none.
@@ -94,9 +95,8 @@ class SubmissionPatience:
             await asyncio.sleep(wait)
             pause = min(2 * pause, self.longest_pause)
 
-
-def _is_for_the_moment(error: SubmissionError) -> bool:
-    """Whether the service refused the job, and only because there are too many now."""
-    if error.retryable is False:
-        return False  # a quota that is used up is a 429 too
-    return error.status == _TOO_MANY_REQUESTS or error.service_code in _COME_BACK_LATER
+    def _is_for_the_moment(self, error: SubmissionError) -> bool:
+        """Whether the service refused the job, and only because there are too many now."""
+        if error.retryable is False:
+            return False  # a quota that is used up is a 429 too
+        return error.status == _TOO_MANY_REQUESTS or error.service_code in self.come_back_later
