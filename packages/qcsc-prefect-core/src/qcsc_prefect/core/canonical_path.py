@@ -54,7 +54,7 @@ def join_path(parent: str, child: str) -> str:
         >>> join_path("options", "environment.callback"), join_path("pubs", "[0]")
         ('options.environment.callback', 'pubs[0]')
         >>> len(join_path("options", "[1]" * 1000))
-        195
+        193
     """
     if not parent or not child:
         path = parent or child

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -110,7 +110,8 @@ class InstructionColumns:
             The trees of operations, which the writer is to write before this goes on.
         """
         self._new_operations, self._new_expressions = [], []
-        standard = [each for each in instructions if each.is_standard_gate()]
+        is_standard = [each.is_standard_gate() for each in instructions]
+        standard = list(compress(instructions, is_standard))
         columns = self._parameter_columns(list(map(_params_of, standard)), first, instructions)
         keys = zip(
             map(_name_of, standard), columns.signatures, map(_label_of, standard), strict=True
@@ -118,8 +119,8 @@ class InstructionColumns:
         known = self._operation_of_key
         kinds: list[int] = []
         clbits: list[Clbit] = []
-        for instruction in instructions:
-            if instruction.is_standard_gate():
+        for instruction, is_known_kind in zip(instructions, is_standard, strict=True):
+            if is_known_kind:
                 key = next(keys)
                 number = known.get(key)
                 if number is None:
@@ -186,10 +187,10 @@ class InstructionColumns:
 
     def _bare_numbers(self, parameters: list[Parameter]) -> list[int]:
         names = list(map(_name_of, parameters))
-        numbers = self._scope.numbers_by_name
+        numbers, new_number = self._scope.numbers_by_name, self._scope.new_number
         for name, parameter in zip(names, parameters, strict=True):
             if name not in numbers:
-                self._scope.number(parameter)
+                numbers[name] = new_number(parameter)
         return list(map(numbers.__getitem__, names))
 
     def _sort(self, value: ParameterExpression | float, columns: _ParameterColumns) -> str:
