@@ -181,14 +181,13 @@ class SubmissionLookup:
         if not usable:
             return None
         first, *others = usable
-        # Who trusts a chosen digest takes a job that ran something else, and cancels only its own
-        # for it: somebody may wait for what the others run.
+        # Who trusts a chosen digest takes a job that ran something else, but cancels none for it:
+        # others may wait for what the others run.
         ran = content_tags(first.tags)
         repeating = [
             job
             for job in others
-            if _repeats(job, first, repeated_within)
-            and (job.job_id == own or content_tags(job.tags) == ran)
+            if _repeats(job, first, repeated_within) and content_tags(job.tags) == ran
         ]
         # Its own at once: whoever waits for it is here. The others may be cancelled by theirs too.
         for these in (
