@@ -54,6 +54,8 @@ def checks_arguments(
         refuse_bad_arguments(**signature.bind(*args, **kwargs).arguments)
         return await function(*args, **kwargs)
 
+    # Whoever asks for it, as Prefect does for each call, need not work it out again.
+    checked.__signature__ = signature  # type: ignore[attr-defined]
     return checked
 
 

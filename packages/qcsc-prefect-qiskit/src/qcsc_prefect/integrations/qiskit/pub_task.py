@@ -1,9 +1,10 @@
-"""A Prefect task whose ``pubs`` and configuration Prefect does not walk.
+"""A Prefect task whose large arguments Prefect does not walk.
 
 Prefect looks for futures inside every argument, element by element: a list of a million parameter
-values costs it eight seconds, and a configuration, field by field, a millisecond for each call.
-`PubTask` hands both over in Prefect's own annotation `opaque`, which still resolves a future that
-stands for the whole argument. It is taught to survive the way to a Dask worker.
+values costs it eight seconds, and the fields of a configuration and of a job reference some
+milliseconds for each job. `PubTask` hands them over in Prefect's own annotation `opaque`, which
+still resolves a future that stands for the whole argument. It is taught to survive the way to a
+Dask worker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from prefect import Task, unmapped
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation, opaque
 from pydantic import BaseModel
+
+from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +79,12 @@ class PubTask(Task[P, R]):
     def _wrapped(
         self, wrap: Callable[[object], object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if isinstance(kwargs.get("runtime_config"), BaseModel):
-            kwargs = {**kwargs, "runtime_config": opaque(kwargs["runtime_config"])}
+        whole = {
+            name: opaque(value)
+            for name, value in kwargs.items()
+            if isinstance(value, (BaseModel, JobReferenceDict))
+        }
+        kwargs = {**kwargs, **whole}
         if "pubs" in kwargs:
             return args, {**kwargs, "pubs": wrap(kwargs["pubs"])}
         position = list(inspect.signature(self.fn).parameters).index("pubs")
