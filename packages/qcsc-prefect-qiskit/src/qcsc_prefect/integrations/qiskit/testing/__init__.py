@@ -16,6 +16,7 @@ The parts:
 
 - `EmulatedService`: started as a context; where clients find it; its jobs, requests and faults.
 - `Faults`: what can go wrong, as verbs, one for each kind of fault.
+- `RandomFaults`: how often which of them strikes at random, the same ones for the same seed.
 - `EmulatedAccount`, `EmulatedInstance`: who can sign in, and which jobs each of them sees.
 - `RemoteEmulator`: the same verbs and records for a service in another process, which
   ``python -m qcsc_prefect.integrations.qiskit.testing`` starts.
@@ -31,6 +32,7 @@ from .exchange import Endpoint, RequestRecord
 from .fault_queue import Faults
 from .faults import Fault, FaultInjector, FaultKind, RateLimit
 from .jobs import JobEnd, JobRecord, JobState
+from .random_faults import RandomFaults
 from .remote import EmulatorControlError, RemoteEmulator
 from .service import ACCOUNT_NAME, EmulatedService
 from .sessions import SessionRecord
@@ -49,6 +51,7 @@ __all__ = [
     "JobEnd",
     "JobRecord",
     "JobState",
+    "RandomFaults",
     "RateLimit",
     "RemoteEmulator",
     "RequestRecord",

@@ -151,13 +151,12 @@ class JobEndpoints:
 
     def _search(self, request: Request, caller: Caller) -> Response:
         wanted = _read_filter(request)
-        visibility_delay = self._faults.visibility_delay
         found = [
             job
             for job in self._store.all()
             if job.submission.instance == caller.instance.crn
             and wanted.matches(job)
-            and (not visibility_delay or job.age >= visibility_delay)
+            and self._faults.shows(job.id, job.age)
         ]
         if request.parameter("sort") != "ASC":
             found.reverse()

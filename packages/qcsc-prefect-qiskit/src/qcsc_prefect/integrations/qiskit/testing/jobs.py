@@ -143,6 +143,11 @@ class Job:
         self._output_at = math.inf
         self._cancelled_at = math.inf
 
+    def resume(self, record: JobRecord) -> None:
+        """Go on as a job that another service had: with its id, its age and its count of reads."""
+        self.id, self.created, self.result_reads = record.id, record.created, record.result_reads
+        self._created_at -= (datetime.now(UTC) - record.created).total_seconds()
+
     def finish(self, output: str, end: JobEnd | None = None) -> None:
         """Take the output of the program, and how the job ends where the program decided that.
 
