@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.threads import run_blocking
@@ -33,7 +34,7 @@ async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> Qi
     """
     if config.channel == LOCAL_CHANNEL:
         return await run_blocking(_local_service, config)
-    await run_blocking(_import_client)
+    await _client_imported()
     from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
     from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
 
@@ -59,7 +60,7 @@ async def open_service_of_job(
     """
     if config.channel == LOCAL_CHANNEL:
         return await run_blocking(_local_service, config)
-    await run_blocking(_import_client)
+    await _client_imported()
     from qcsc_prefect.integrations.qiskit.jobs.instances import instance_of_job
     from qcsc_prefect.integrations.qiskit.jobs.runtime_service import runtime_job_service
 
@@ -73,7 +74,13 @@ def _local_service(config: QiskitRuntimeConfig) -> QiskitJobService:
     return local_job_service(config)
 
 
-def _import_client() -> None:
+async def _client_imported() -> None:
     # Takes seconds the first time, which would stand on the event loop.
+    if not _import_client.cache_info().currsize:
+        await run_blocking(_import_client)
+
+
+@functools.cache
+def _import_client() -> None:
     import qcsc_prefect.integrations.qiskit.jobs.instances
     import qcsc_prefect.integrations.qiskit.jobs.runtime_service  # noqa: F401

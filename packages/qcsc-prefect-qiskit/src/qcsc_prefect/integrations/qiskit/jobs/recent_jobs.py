@@ -34,6 +34,8 @@ _UNSURE = timedelta(seconds=10)
 _RECENT = timedelta(minutes=10)
 #: Seconds for which a search waits for submissions that are under way, which then share it.
 _GATHERING = 0.15
+#: For no longer it waits for the one before.
+_LONGEST_GATHERING = 2.0
 #: Jobs that are read for each submission that shares a search: a page, as its own would be.
 _FOR_EACH = PAGE
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -80,7 +82,7 @@ class _Search:
 
 
 class _SharedSearch:
-    """Answers all who ask at about the same moment with one search.
+    """Answers all who ask at about the same moment, or during a search, with the next search.
 
     Args:
         list_since: Asks the service.
@@ -90,6 +92,7 @@ class _SharedSearch:
         self._list_since = list_since
         self._lock = threading.Lock()
         self._gathering: _Search | None = None
+        self._under_way: Future[None] | None = None
 
     async def jobs_since(self, moment: datetime) -> list[RawJob] | None:
         """List the jobs that were created since then, as `jobs_created_since` does."""
@@ -105,8 +108,10 @@ class _SharedSearch:
         return await asyncio.wrap_future(search.answer)
 
     async def _lead(self, search: _Search) -> list[RawJob] | None:
+        over: Future[None] = Future()
+        over.set_running_or_notify_cancel()
         try:
-            await self._gather()
+            await self._gather(over)
             found = await self._list_since(
                 None if search.since == _EVER else search.since,
                 at_most=search.sharing * _FOR_EACH,
@@ -117,15 +122,21 @@ class _SharedSearch:
         except BaseException:
             search.answer.set_result(None)  # cancelled; the others search by themselves
             raise
+        finally:
+            over.set_result(None)
         search.answer.set_result(found)
         return found
 
-    async def _gather(self) -> None:
+    async def _gather(self, over: Future[None]) -> None:
         try:
             await asyncio.sleep(_GATHERING)
+            if self._under_way is not None:
+                # Its answer is too old for these; and as long as it takes, others may join them.
+                before = asyncio.wrap_future(self._under_way)
+                await asyncio.wait([before], timeout=_LONGEST_GATHERING)
         finally:
             with self._lock:
-                self._gathering = None
+                self._gathering, self._under_way = None, over
 
 
 class RecentJobs:
