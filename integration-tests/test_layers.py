@@ -52,6 +52,11 @@ BREACHES = {
         f"from {CORE}.prefect import storage",
         f"{CORE}.prefect.storage",
     ),
+    "conformance": (
+        f"{CORE}.engine.waiting",
+        f"import {CORE}.conformance.faults",
+        f"{CORE}.conformance.faults",
+    ),
     "wrappers": (
         f"{QISKIT}.submitting",
         f"from {QISKIT}.wrappers import QCSCSamplerV2",
