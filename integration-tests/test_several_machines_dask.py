@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.chosen_digest import input_tag_of
+from qcsc_prefect.core.engine.identity import input_tag_of
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .environments import PrefectServer

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.chosen_digest import input_tag_of
+from qcsc_prefect.core.engine.identity import input_tag_of
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 from .machines import (

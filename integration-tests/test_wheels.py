@@ -40,12 +40,15 @@ def metadata_of(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-def requirements_of(wheel: Path) -> dict[str, str]:
-    """Return name and bounds of everything that a wheel requires, its extras left out."""
+def requirements_of(wheel: Path, extra: str | None = None) -> dict[str, str]:
+    """Return name and bounds of everything that a wheel, or an extra of it, requires."""
     found = {}
     for written in metadata_of(wheel).get_all("Requires-Dist", []):
-        if "extra ==" not in written:
-            name, bounds = re.fullmatch(r"([A-Za-z0-9_.-]+?)\s*([<>=!~].*)?", written).groups()
+        requirement, _, of_extra = written.partition("; extra == ")
+        if of_extra.strip("'\"") == (extra or ""):
+            name, bounds = re.fullmatch(
+                r"([A-Za-z0-9_.-]+?(?:\[\w+\])?)\s*([<>=!~].*)?", requirement
+            ).groups()
             found[name] = ",".join(sorted((bounds or "").split(",")))
     return found
 
@@ -97,9 +100,11 @@ def test_siblings_and_the_web_framework_are_bounded(built: Built):
     assert requirements_of(built.wheel("qcsc-prefect-core")).keys() == {"msgspec"}
     qiskit = requirements_of(built.wheel("qcsc-prefect-qiskit"))
     # Versions below 0.4 under these names are another project's.
-    assert qiskit["qcsc-prefect-core"] == "<0.5,>=0.4"
+    assert qiskit["qcsc-prefect-core[prefect]"] == "<0.5,>=0.4"
+    of_prefect = requirements_of(built.wheel("qcsc-prefect-core"), "prefect")
     # Prefect 3.8 does not cap it, and its server cannot import later versions.
-    assert qiskit["fastapi"] == "<0.151,>=0.139"
+    assert of_prefect["fastapi"] == "<0.151,>=0.139"
+    assert of_prefect["prefect"] == qiskit["prefect"]
     assert {"prefect", "qiskit", "qiskit-ibm-runtime"} <= qiskit.keys()
     assert not {name for name in qiskit if name.startswith("qiskit-aer")}
     wrappers = requirements_of(built.wheel("qcsc-prefect-wrappers"))

@@ -103,6 +103,20 @@ def test_values_of_numpy_are_kept_plain():
     assert plain["vendor"] == {"sweep": [0.0, 0.5, 1.0], "greedy": False}
 
 
+@pytest.mark.parametrize("field", ["shots", "precision"])
+def test_a_number_below_zero_is_refused_where_it_is_made_and_left_out_where_it_is_read(
+    field: str, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(JobReferenceError, match=f"refused at '{field}'") as caught:
+        JobReference(job_id="j", **{field: -3})
+    assert caught.value.path == field
+    parsed = parse_job_reference({"job_id": "j", field: -3})
+    assert parsed.job_id == "j"
+    assert getattr(parsed, field) is None
+    assert f"{field}=-3" in caplog.text
+    assert getattr(JobReference(job_id="j", **{field: 0}), field) == 0
+
+
 def test_a_circle_is_refused():
     circle: dict[str, object] = {}
     circle["again"] = circle

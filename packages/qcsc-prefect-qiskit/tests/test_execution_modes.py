@@ -20,7 +20,13 @@ from prefect.states import Cancelled, State
 from qiskit import QuantumCircuit
 from qiskit_ibm_runtime import Batch, QiskitRuntimeService
 
-from qcsc_prefect.core.errors import InputError, SubmissionError, SubmissionUncertainError
+from qcsc_prefect.core.errors import (
+    ConfigurationError,
+    InputError,
+    SubmissionError,
+    SubmissionUncertainError,
+)
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     execution_mode,
@@ -28,7 +34,6 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.execution_modes import ExecutionGroup
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
@@ -496,3 +501,11 @@ def test_a_process_that_ends_in_good_order_closes_what_it_opened(
         process.stdout.close()
     assert not any(session.accepting_jobs for session in emulator.sessions)
     assert len(emulator.jobs) == 2
+
+
+@pytest.mark.parametrize("given", [None, "block", {"token": "key-0123456"}], ids=repr)
+def test_a_mode_is_opened_for_a_configuration_only(given: object) -> None:
+    with pytest.raises(ConfigurationError, match="config refused: expected a Q") as caught:
+        execution_mode(given)
+    assert type(given).__name__ in str(caught.value)
+    assert "key-0123456" not in str(caught.value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import pickle
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
     Annotation,
@@ -35,6 +37,7 @@ from qiskit.circuit.classical import expr, types
 from qiskit.quantum_info import SparsePauliOp
 
 from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 from qcsc_prefect.integrations.qiskit.identity.parameters import DEEPEST
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
@@ -43,7 +46,7 @@ from qcsc_prefect.integrations.qiskit.input_digest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def digest(circuit: QuantumCircuit) -> str:
@@ -442,3 +445,88 @@ def test_random_nested_circuits_are_equal_exactly_if_they_are_built_alike(seed: 
         assert digest(way(circuit)) == first
     for changed in random.Random(seed).sample(range(count), min(count, 6)):
         assert digest(random_circuit_of(seed, changed)[0]) != first
+
+
+def gate_of_levels(source: random.Random, angle: Callable[[int], float]) -> Any:
+    """Make a gate of definitions and modifiers in one another; `angle` is asked for each level."""
+
+    def defined_gate(inside: Any | None, level: int) -> Gate:
+        gate = Gate("holder", 1 if inside is None else inside.num_qubits, [])
+        gate.definition = QuantumCircuit(gate.num_qubits)
+        gate.definition.rx(angle(level), 0)
+        if inside is not None:
+            gate.definition.append(inside, range(inside.num_qubits))
+        return gate
+
+    operation: Any = defined_gate(None, 0)
+    for level in range(1, source.randint(2, 6)):
+        kind = source.choice(["definition", *OPERATIONS])
+        if kind in ("definition", "base gate") or operation.num_qubits > 1:
+            operation = defined_gate(operation, level)
+        else:
+            operation = OPERATIONS[kind](operation)
+    return operation
+
+
+#: What QPY can hold: an operation has no circuit for a parameter there.
+KEPT_BY_QPY = sorted(BODIES.keys() - {"parameter", "list"})
+
+
+def levels_of(seed: int, depth: int, changed: int | None = None) -> tuple[QuantumCircuit, int]:
+    """Make circuits inside of one another, with a number at each level; one may be another."""
+    source = random.Random(seed)
+    count = 0
+
+    def angle(_: int) -> float:
+        nonlocal count
+        value = 0.25 + count / 16
+        count += 1
+        return value if count - 1 != changed else float(np.nextafter(value, 99))
+
+    circuit = around(gate_of_levels(source, angle), angle(0))
+    for _ in range(depth):
+        circuit = around(BODIES[source.choice(KEPT_BY_QPY)](circuit), angle(0))
+    return circuit, count
+
+
+def through_qpy(circuit: QuantumCircuit) -> QuantumCircuit:
+    written = io.BytesIO()
+    qpy.dump(circuit, written)
+    written.seek(0)
+    [read] = qpy.load(written)
+    return read
+
+
+@pytest.fixture
+def deep_recursion() -> Iterator[None]:
+    """Qiskit writes and reads what is nested by recursion in Python."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    yield
+    sys.setrecursionlimit(usual)
+
+
+@pytest.mark.parametrize(("seed", "depth"), [(seed, 25 * seed) for seed in range(9)])
+def test_what_is_nested_is_the_same_job_after_a_way_through_qpy(
+    seed: int, depth: int, deep_recursion: None
+) -> None:
+    circuit, count = levels_of(seed, depth)
+    first = digest(circuit)
+    assert digest(call_on_deep_stack(lambda: through_qpy(circuit))) == first
+    for changed in random.Random(seed).sample(range(count), min(count, 6)):
+        assert digest(levels_of(seed, depth, changed)[0]) != first
+
+
+def test_an_operation_that_qiskit_cannot_make_is_refused_with_its_path() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.delay(1.5, 0, unit="us")
+    read = through_qpy(circuit)
+    try:
+        _ = read.data[1].operation
+    except CircuitError:  # Qiskit 2.6 forgets the unit
+        with pytest.raises(InputError, match="cannot make this operation: Integer") as caught:
+            digest(read)
+        assert caught.value.path == "pubs[0].circuit.data[1].operation"
+    else:
+        assert digest(read) == digest(circuit)

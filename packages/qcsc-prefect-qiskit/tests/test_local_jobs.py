@@ -27,6 +27,9 @@ from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
+from qcsc_prefect.core.engine import lookup as engine_lookup
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState
+from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     InputError,
@@ -41,17 +44,15 @@ from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfigError,
     fetch_qiskit_job_result_task,
     run_sampler_task,
-    submission_lookup,
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest, JobState
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.local import store as local_store
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService, local_job_service
 from qcsc_prefect.integrations.qiskit.local.runner import encode_inputs
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 FAKE = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -448,7 +449,7 @@ async def test_what_is_no_job_stops_no_submission(tmp_path: Path, caplog):
     (root / "local-00dd" / "job.json").mkdir(parents=True)
     service = LocalJobService(LocalJobStore(root))
     with caplog.at_level(logging.WARNING):
-        job = await service.submit(request(ghz(), shots=4, tags=("mine",)))
+        job = await service.submit(request(ghz(), shots=4), ["mine"])
         for _ in range(2):
             listed = await service.jobs_with_tag("mine", None)
             assert [found.job_id for found in listed] == [job.job_id]
@@ -580,7 +581,7 @@ async def test_a_size_that_is_no_number_is_named(tmp_path: Path, monkeypatch):
 
 async def test_jobs_are_found_by_their_tags(tmp_path: Path):
     service = LocalJobService(LocalJobStore(tmp_path / "jobs"))
-    tagged = await service.submit(request(ghz(), shots=4, tags=("mine", "other")))
+    tagged = await service.submit(request(ghz(), shots=4), ["mine", "other"])
     await service.submit(request(ghz(), shots=4))
     assert [job.job_id for job in await service.jobs_with_tag("mine", None)] == [tagged.job_id]
     assert await service.jobs_with_tag("mine", tagged.submitted_at) != []
@@ -645,9 +646,9 @@ async def test_a_job_that_nobody_runs_is_said_to_run_again(
 async def test_a_long_search_for_a_job_is_heard_of_meanwhile(
     prefect_home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(submission_lookup, "_SILENCE", 0.05)
+    monkeypatch.setattr(engine_lookup, "_SILENCE", 0.05)
     logger = logging.getLogger("search")
-    lookup = submission_lookup.SubmissionLookup(
+    lookup = engine_lookup.SubmissionLookup(
         local_job_service(), "tag", "aer_simulator", None, logger
     )
     with caplog.at_level("INFO", logger="search"):

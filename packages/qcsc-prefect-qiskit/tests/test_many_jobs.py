@@ -16,22 +16,17 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult
 from qiskit_ibm_runtime import RuntimeJobV2
 
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState, JobStatus
+from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import (
-    PROCESS_TAG,
-    AwaitedJob,
-    JobRequest,
-    JobState,
-    JobStatus,
-)
+from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
 from qcsc_prefect.integrations.qiskit.testing.jobs import Job, Submission
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 
 @pytest.fixture(scope="module")
@@ -239,8 +234,8 @@ def turned(number: int) -> QuantumCircuit:
 
 async def submit(service: RuntimeJobService, number: int) -> str:
     pubs = coerce_pubs([turned(number)], "sampler")
-    request = JobRequest("sampler", pubs, "fake_manila", shots=10, tags=(f"memory-{number}",))
-    job_id = (await service.submit(request)).job_id
+    request = JobRequest("sampler", pubs, "fake_manila", shots=10)
+    job_id = (await service.submit(request, [f"memory-{number}"])).job_id
     await service.jobs_beside(job_id, f"memory-{number}", None, since=datetime.now(UTC))
     return job_id
 

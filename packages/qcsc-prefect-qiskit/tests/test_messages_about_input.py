@@ -35,7 +35,8 @@ from qcsc_prefect.integrations.qiskit import (
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
-from qcsc_prefect.integrations.qiskit.fetching import FetchArguments, fetch_job, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetch_arguments import FetchArguments, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetching import fetch_job
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive

@@ -15,10 +15,11 @@ import pytest
 from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 
+from qcsc_prefect.core.engine.sealed_json import sealed, unsealed_json
 from qcsc_prefect.core.errors import (
+    InputError,
     JobCancelledError,
     JobError,
-    JobReferenceError,
     SubmissionError,
     SubmissionUncertainError,
 )
@@ -28,15 +29,8 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
-from qcsc_prefect.integrations.qiskit.submission import Submitter
-from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
+from qcsc_prefect.integrations.qiskit.submitting import JobArguments, SubmitCache, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DELAY = 1.0
@@ -429,20 +423,14 @@ async def test_a_damaged_intent_is_heeded(prefect_home: Path, emulated, config, 
 async def test_what_a_reference_cannot_hold_is_refused_before_it_is_paid_for(
     prefect_home: Path, emulated, config
 ):
-    service = await open_job_service(config, "fake_manila")
-    wrong = Submitter(service, run_logger(), runtime_block_name=7)
-    ledger = SubmissionLedger.current(run_logger())
-    request = JobRequest("sampler", coerce_pubs([one()], "sampler"), "fake_manila", tags=("mine",))
-    identity = SubmissionIdentity("a-submit-key", "mine", "digest", None, 0.2)
-    for submission in (
-        wrong.submit(request, tag="mine", visibility_delay=0.2, input_digest="digest"),
-        wrong.submit_once(request, identity, ledger, refresh=False),
-    ):
-        with pytest.raises(JobReferenceError) as refused:
-            await submission
-        assert refused.value.path == "runtime_block_name"
+    # In the body of the task, which refuses such an argument before it looks at anything.
+    arguments = JobArguments("sampler", [one()], None, config, None, None, None, input_digest=7)
+    for cache in (None, SubmitCache()):
+        with pytest.raises(InputError) as refused:
+            await submit_job(arguments, cache)
+        assert refused.value.path == "input_digest"
     assert emulated.count("submit") == 0
-    assert await ledger.outstanding_intent("a-submit-key") is None
+    assert not list(prefect_home.rglob("*-intent"))
 
 
 @pytest.mark.parametrize("primitives", ["classic", "client_side"])

@@ -14,10 +14,11 @@ import pytest
 from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 
+from qcsc_prefect.core.engine.service import ListedJob
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, ListedJob
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
@@ -78,7 +79,7 @@ async def test_they_share_the_searches_before_and_after_them(emulated, service):
     assert before == [[]] * INPUTS
     # The first one did not know of the others.
     assert emulated.count("search") == 2
-    job_ids = [(await service.submit(request(tag))).job_id for tag in tags]
+    job_ids = [(await service.submit(REQUEST, [tag])).job_id for tag in tags]
     with service._recent.submission():
         found = await asyncio.gather(
             *(beside(service, job_id, tag) for job_id, tag in zip(job_ids, tags, strict=True))
@@ -91,7 +92,7 @@ async def test_they_share_the_searches_before_and_after_them(emulated, service):
 
 async def test_none_is_older_than_it_may_be(emulated, service):
     for _ in range(2):
-        await service.submit(request("a"))
+        await service.submit(REQUEST, ["a"])
     jobs = await service.jobs_with_tag("a", None)
     since = jobs[1].created_at
     both = await asyncio.gather(*(service.jobs_with_tag("a", since) for _ in range(2)))
@@ -141,10 +142,7 @@ async def test_each_gives_way_to_the_job_of_another_machine(
     assert emulated.count("search") < 2 * INPUTS
 
 
-def request(tag: str) -> JobRequest:
-    return JobRequest(
-        "sampler", coerce_pubs([turned(1)], "sampler"), "fake_manila", shots=10, tags=(tag,)
-    )
+REQUEST = JobRequest("sampler", coerce_pubs([turned(1)], "sampler"), "fake_manila", shots=10)
 
 
 async def beside(service: RuntimeJobService, job_id: str, tag: str) -> list[ListedJob]:
@@ -154,7 +152,7 @@ async def beside(service: RuntimeJobService, job_id: str, tag: str) -> list[List
 async def test_one_that_is_cancelled_takes_no_answer_from_the_others(
     prefect_home: Path, emulated, service
 ):
-    job_ids = [(await service.submit(request(tag))).job_id for tag in ("a", "b", "c")]
+    job_ids = [(await service.submit(REQUEST, [tag])).job_id for tag in ("a", "b", "c")]
     with service._recent.submission():
         asking = [
             asyncio.create_task(beside(service, job_id, tag))
@@ -169,7 +167,7 @@ async def test_one_that_is_cancelled_takes_no_answer_from_the_others(
 
 
 async def test_alone_or_late_it_is_looked_for_by_its_tag(prefect_home: Path, emulated, service):
-    job_id = (await service.submit(request("a"))).job_id
+    job_id = (await service.submit(REQUEST, ["a"])).job_id
     now = await service.now()
     assert await service._recent.beside(job_id, "a", now, now=now) is None
     with service._recent.submission():
@@ -181,7 +179,7 @@ async def test_alone_or_late_it_is_looked_for_by_its_tag(prefect_home: Path, emu
 async def test_what_the_search_does_not_show_is_looked_for_by_its_tag(
     prefect_home: Path, emulated, service
 ):
-    job_id = (await service.submit(request("a"))).job_id
+    job_id = (await service.submit(REQUEST, ["a"])).job_id
     now = await service.now()
     assert await service.jobs_seen_late("another", "a", now) is None
     [shown] = await service.jobs_seen_late(job_id, "a", now) or []
@@ -193,7 +191,7 @@ async def test_the_search_begins_by_the_services_clock(
     prefect_home: Path, emulated, service, ahead: int
 ):
     emulated.set_clock(ahead_seconds=ahead)
-    job_id = (await service.submit(request("a"))).job_id
+    job_id = (await service.submit(REQUEST, ["a"])).job_id
     now = await service.now()
     assert abs(now - datetime.now(UTC) - timedelta(seconds=ahead)) < timedelta(seconds=5)
     emulated.clear_requests()

@@ -21,6 +21,9 @@ from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.results import ResultStore
 from qiskit import QuantumCircuit
 
+from qcsc_prefect.core.engine.identity import SubmissionIdentity
+from qcsc_prefect.core.engine.memory import SubmissionMemory, UnreadableIntent
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 from qcsc_prefect.core.reference import JobReference
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
@@ -32,7 +35,6 @@ from qcsc_prefect.integrations.qiskit.results import (
     aread_result_record,
     awrite_result_record,
 )
-from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger, UnreadableIntent
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 MUTATIONS = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "600"))
@@ -47,6 +49,14 @@ REFERENCE = JobReference(
     submitted_at="2026-11-25T10:00:00+00:00",
 )
 logger = logging.getLogger("test_record_forgery")
+
+
+def memory_in(store: ResultStore) -> SubmissionMemory:
+    return SubmissionMemory(PrefectLedger(store), logger)
+
+
+def identity(key: str) -> SubmissionIdentity:
+    return SubmissionIdentity(key, "a-tag", "a-digest")
 
 
 def store_over(folder: Path, *, apart: bool = False) -> ResultStore:
@@ -93,32 +103,32 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "metadata apart"])
 async def test_a_mutated_record_is_no_other_record(tmp_path: Path, apart: bool):
-    ledger = SubmissionLedger(store_over(tmp_path, apart=apart), logger)
-    await ledger.write_record(KEY, REFERENCE)
-    assert await ledger.record(KEY) == REFERENCE
+    memory = memory_in(store_over(tmp_path, apart=apart))
+    await memory.record(KEY, REFERENCE)
+    assert await memory.recorded(KEY) == REFERENCE
     path = tmp_path / "results" / KEY
     content = path.read_bytes()
     rng = random.Random(13)
     kept = 0
     for _ in range(MUTATIONS):
         path.write_bytes(mutated(content, rng))
-        found = await ledger.record(KEY)
+        found = await memory.recorded(KEY)
         assert found in (None, REFERENCE), path.read_text()
         kept += found is not None
     assert kept < MUTATIONS / 2
 
 
 async def test_a_mutated_intent_is_heeded(tmp_path: Path):
-    ledger = SubmissionLedger(store_over(tmp_path), logger)
-    await ledger.declare_intent(KEY, earlier=["d1c0"])
+    memory = memory_in(store_over(tmp_path))
+    await memory.declare_intent(identity(KEY), earlier=["d1c0"])
     path = tmp_path / "results" / f"{KEY}-intent"
     content = path.read_bytes()
-    declared = await ledger.outstanding_intent(KEY)
+    declared = await memory.outstanding_intent(KEY)
     assert declared is not None
     rng = random.Random(14)
     for _ in range(MUTATIONS):
         path.write_bytes(mutated(content, rng))
-        found = await ledger.outstanding_intent(KEY)
+        found = await memory.outstanding_intent(KEY)
         assert found == declared or isinstance(found, UnreadableIntent), path.read_text()
 
 
@@ -137,28 +147,28 @@ async def test_a_mutated_result_is_no_other_result(tmp_path: Path):
 
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "metadata apart"])
 async def test_a_record_of_another_key_is_a_miss(tmp_path: Path, caplog, apart: bool):
-    ledger = SubmissionLedger(store_over(tmp_path, apart=apart), logger)
-    await ledger.write_record(KEY, REFERENCE)
-    await ledger.write_record(OTHER, JobReference(job_id="another"))
+    memory = memory_in(store_over(tmp_path, apart=apart))
+    await memory.record(KEY, REFERENCE)
+    await memory.record(OTHER, JobReference(job_id="another"))
     shutil.copy(tmp_path / "results" / OTHER, tmp_path / "results" / KEY)
     with caplog.at_level(logging.WARNING):
-        assert await ledger.record(KEY) is None
+        assert await memory.recorded(KEY) is None
     assert f"it was written as '{OTHER}'" in caplog.text
 
 
 async def test_an_intent_in_the_place_of_another_is_heeded(tmp_path: Path, caplog):
-    ledger = SubmissionLedger(store_over(tmp_path), logger)
-    await ledger.declare_intent(KEY)
-    await ledger.clear_intent(OTHER)
+    memory = memory_in(store_over(tmp_path))
+    await memory.declare_intent(identity(KEY))
+    await memory.clear_intent(identity(OTHER))
     shutil.copy(tmp_path / "results" / f"{OTHER}-intent", tmp_path / "results" / f"{KEY}-intent")
     with caplog.at_level(logging.WARNING):
-        assert isinstance(await ledger.outstanding_intent(KEY), UnreadableIntent)
+        assert isinstance(await memory.outstanding_intent(KEY), UnreadableIntent)
     assert f"it was written as '{OTHER}-intent'" in caplog.text
 
 
 async def test_prefect_reads_our_record_as_a_reference(tmp_path: Path):
     store = store_over(tmp_path)
-    await SubmissionLedger(store, logger).write_record(KEY, REFERENCE)
+    await memory_in(store).record(KEY, REFERENCE)
     result = (await store.aread(KEY)).result
     assert {name: result[name] for name in REFERENCE.to_dict()} == REFERENCE.to_dict()
     assert result["seal"]["key"] == KEY
@@ -192,12 +202,12 @@ async def test_what_is_no_record_is_a_miss_with_a_word(tmp_path: Path, caplog, p
     for key in (KEY, f"{OTHER}-intent"):
         PLACES[place](tmp_path / "results" / key)
     store = store_over(tmp_path)
-    ledger = SubmissionLedger(store, logger)
+    memory = memory_in(store)
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(30):
             assert await aread_result_record(store, KEY) is None
-            assert await ledger.record(KEY) is None
-            assert isinstance(await ledger.outstanding_intent(OTHER), UnreadableIntent)
+            assert await memory.recorded(KEY) is None
+            assert isinstance(await memory.outstanding_intent(OTHER), UnreadableIntent)
     assert f"The stored result under the key {KEY} is not used" in caplog.text
     assert "A record of an earlier submission is passed over" in caplog.text
     assert "An intent to submit may be outstanding" in caplog.text
@@ -219,13 +229,13 @@ async def test_what_a_remote_storage_gives_is_bounded_too(caplog, monkeypatch):
         result_storage=RemoteFileSystem(basepath="memory://qcsc-bounded"),
         cache_result_in_memory=False,
     )
-    ledger = SubmissionLedger(store, logger)
+    memory = memory_in(store)
     await awrite_result_record(store, OTHER, {"raw": random.Random(1).randbytes(3000)})
-    await ledger.write_record(KEY, REFERENCE)
-    assert await ledger.record(KEY) == REFERENCE
+    await memory.record(KEY, REFERENCE)
+    assert await memory.recorded(KEY) == REFERENCE
     monkeypatch.setenv("QCSC_PREFECT_MAX_RECORD_BYTES", "2000")
     with caplog.at_level(logging.WARNING):
-        assert await ledger.record(KEY) is None
+        assert await memory.recorded(KEY) is None
         assert await aread_result_record(store, OTHER) is None
     assert "and no more than 31 are read" in caplog.text
     assert "and no more than 4000 are read" in caplog.text

@@ -19,6 +19,7 @@ from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 from qcsc_prefect.integrations.qiskit.runtime import service_pool
+from qcsc_prefect.integrations.qiskit.runtime.owned_service import OwnedRuntimeService
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import (
     ACCOUNT_NAME,
@@ -448,7 +449,6 @@ async def use_threads(pool: ServicePool, config: QiskitRuntimeConfig) -> None:
     await asyncio.gather(*(pool.call(config, usage) for _ in range(4)))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_starts_with_an_empty_pool(config: QiskitRuntimeConfig) -> None:
     parents_pool = get_service_pool()
@@ -465,3 +465,40 @@ def test_a_forked_process_starts_with_an_empty_pool(config: QiskitRuntimeConfig)
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert asyncio.run(parents_pool.service(config)) is parents
+
+
+class LabService(OwnedRuntimeService):
+    """A service that gives backends in a way of its own."""
+
+    def backend(self, *_: object, **__: object) -> object:
+        raise LookupError(f"no such bench for {self._account.token}")
+
+
+class LabConfig(QiskitRuntimeConfig):
+    _block_type_slug = "lab-config-of-a-service"
+
+    def get_service(self) -> QiskitRuntimeService:
+        service = super().get_service()
+        service.__class__ = LabService
+        return service
+
+
+class BenchConfig(QiskitRuntimeConfig):
+    _block_type_slug = "bench-config"
+
+    def get_backend(self) -> object:
+        raise LookupError(f"no such bench for {self.token.get_secret_value()}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(LabConfig, "LabService.backend"), (BenchConfig, "BenchConfig.get_backend")],
+)
+async def test_somebodys_own_way_to_a_backend_fails_as_a_configuration_does(
+    emulated: EmulatedService, pool: ServicePool, kind: type[QiskitRuntimeConfig], method: str
+) -> None:
+    config = kind(**emulated.runtime_config_fields())
+    with pytest.raises(QiskitRuntimeConfigError, match=rf"{method}\(\): LookupError") as caught:
+        await pool.backend(config, BACKEND)
+    assert "no such bench for ********" in str(caught.value)
+    assert config.secrets()[0] not in f"{caught.value} {caught.value.__cause__!r}"

@@ -17,19 +17,19 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState
+from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import JobNotFoundError
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.local import runner
 from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
 from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
 from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
 from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 
 class PanicError(BaseException):

@@ -17,6 +17,8 @@ from prefect.client.schemas.objects import Artifact
 from prefect.context import FlowRunContext
 from qiskit import QuantumCircuit
 
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState, JobStatus
+from qcsc_prefect.core.engine.waiting import JobWatcher, WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import (
     JobError,
     JobFailedError,
@@ -34,9 +36,7 @@ from qcsc_prefect.integrations.qiskit import (
 from qcsc_prefect.integrations.qiskit.jobs import result_reading
 from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
-from qcsc_prefect.integrations.qiskit.waiting import JobWatcher, WaitLimits, wait_for_job
 
 
 @pytest.fixture

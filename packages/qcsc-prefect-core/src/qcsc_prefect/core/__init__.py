@@ -14,6 +14,8 @@ a job meets it:
 - **Metadata**: `JobMetadata` describes a finished job.
 - **Results**: `save_result` and `load_result` keep an output in one file that is read without
   executing anything.
+- **The engine**, `qcsc_prefect.core.engine`, which is imported by itself: it submits a job once,
+  finds it again, and waits for it.
 - **Errors**: one tree, drawn in `qcsc_prefect.core.errors`.
 """
 

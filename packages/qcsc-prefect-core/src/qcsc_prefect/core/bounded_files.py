@@ -68,13 +68,6 @@ def file_limit() -> int:
 def open_regular_file(path: Path, limit: int) -> BufferedReader:
     """Open a file to read it, if it is a regular one and not too large.
 
-    Args:
-        path: The file.
-        limit: The largest size in bytes.
-
-    Returns:
-        The open file.
-
     Raises:
         FileNotFoundError: There is no such file.
         DamagedRecordError: What lies there is no regular file.
@@ -100,13 +93,6 @@ def open_regular_file(path: Path, limit: int) -> BufferedReader:
 
 def read_regular_file(path: Path, limit: int) -> bytes:
     """Read a file, if it is a regular one and not too large.
-
-    Args:
-        path: The file.
-        limit: The largest size in bytes.
-
-    Returns:
-        Its content.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -159,7 +159,8 @@ class CanonicalWriter:
             elif kind is float:
                 self._buffer += _pack_float(b"f", part)
             elif kind is int:
-                self._write_int(cast("int", part))
+                number = cast("int", part)
+                self._buffer += _SMALL_INTS.get(number) or _encoded_int(number)
             elif part is None:
                 self._buffer += b"N"
             elif kind is bool:
@@ -212,13 +213,6 @@ class CanonicalWriter:
         for block in blocks:
             self.write_raw(block)
 
-    def _write_int(self, value: int) -> None:
-        known = _SMALL_INTS.get(value)
-        if known is None:
-            size = int.bit_length(value) // 8 + 1
-            known = b"i" + _pack_count(size) + int.to_bytes(value, size, "little", signed=True)
-        self._buffer += known
-
     def _open(self, value: object) -> _Open | None:
         """Write a value that is no plain scalar, or its head; return what is inside of it."""
         if len(self._buffer) >= _FLUSH_BYTES:
@@ -254,7 +248,16 @@ class CanonicalWriter:
                 self.flush()
 
     def _open_mapping(self, items: Mapping[object, object]) -> _Open:
-        entries = [(self._encoded_key(key), key, value) for key, value in items.items()]
+        entries = [
+            (
+                _short_text(key)
+                if type(key) is str and len(key) <= _SHORT_TEXT
+                else _encoded_key(key),
+                key,
+                value,
+            )
+            for key, value in items.items()
+        ]
         entries.sort(key=itemgetter(0))
         if type(items) is not dict:
             _refuse_repeated_keys(entries)
@@ -267,16 +270,6 @@ class CanonicalWriter:
         for encoded, key, value in entries:
             self._buffer += encoded
             yield key, value
-
-    def _encoded_key(self, key: object) -> bytes:
-        if type(key) is str:
-            return _short_text(key) if len(key) <= _SHORT_TEXT else _encoded_text(key)
-        if key is None or isinstance(key, (str, bytes, int, float)) or is_numpy_scalar(key):
-            return canonical_bytes(key)
-        raise UnsupportedTypeError(
-            f"a mapping's key of type {_type_name(key)} has no canonical form",
-            path=child_path(key),
-        )
 
     def _members(self, items: Iterable[object]) -> Iterator[tuple[str, object]]:
         members = []
@@ -319,7 +312,7 @@ class CanonicalWriter:
         if isinstance(value, str):
             self._buffer += _encoded_text(str.__str__(value))
         elif isinstance(value, int):
-            self._write_int(int.__int__(value))
+            self._buffer += _encoded_int(int.__int__(value))
         elif isinstance(value, float):
             self._buffer += _pack_float(b"f", float.__float__(value))
         elif isinstance(value, complex):
@@ -350,6 +343,22 @@ def _encoded_text(text: str) -> bytes:
 
 #: For the names of options and fields, which are the same few again and again.
 _short_text = lru_cache(maxsize=2048)(_encoded_text)
+
+
+def _encoded_int(value: int) -> bytes:
+    size = value.bit_length() // 8 + 1
+    return b"i" + _pack_count(size) + value.to_bytes(size, "little", signed=True)
+
+
+def _encoded_key(key: object) -> bytes:
+    if type(key) is str:
+        return _encoded_text(key)
+    if key is None or isinstance(key, (str, bytes, int, float)) or is_numpy_scalar(key):
+        return canonical_bytes(key)
+    raise UnsupportedTypeError(
+        f"a mapping's key of type {_type_name(key)} has no canonical form",
+        path=child_path(key),
+    )
 
 
 def canonical_bytes(value: object, *, registry: CanonicalRegistry | None = None) -> bytes:

@@ -50,18 +50,11 @@ def child_path(key: object) -> str:
 def join_path(parent: str, child: str) -> str:
     """Return the path of ``child``, which is itself a path relative to ``parent``.
 
-    Args:
-        parent: A path; an empty string for the root.
-        child: A path that starts below ``parent``; an empty string for the parent itself.
-
-    Returns:
-        The whole path, or its start and its end with ``...`` between them where it is long.
-
     Example:
         >>> join_path("options", "environment.callback"), join_path("pubs", "[0]")
         ('options.environment.callback', 'pubs[0]')
         >>> len(join_path("options", "[1]" * 1000))
-        195
+        193
     """
     if not parent or not child:
         path = parent or child

@@ -30,11 +30,6 @@ def check_fields(record: msgspec.Struct, error_type: type[InputError], what: str
 
     None means "not known" in every record: where such a field is left out, it is made absent.
 
-    Args:
-        record: The record, while it is being made.
-        error_type: What to raise.
-        what: What the record is, for the message.
-
     Raises:
         InputError: Of the given type, if a field has a wrong type or holds what JSON cannot hold;
             its ``path`` names the bad part.
@@ -58,16 +53,6 @@ def plain_field(
     what: str,
 ) -> object:
     """Return the value of one field as the record keeps it.
-
-    Args:
-        record_type: The type of the record.
-        name: The field.
-        value: What it is to hold.
-        error_type: What to raise.
-        what: What the record is, for the message.
-
-    Returns:
-        A value of the field's type.
 
     Raises:
         InputError: Of the given type, where the field cannot hold the value.

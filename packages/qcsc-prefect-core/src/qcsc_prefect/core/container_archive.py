@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from .atomic_files import write_chunks_atomically
 from .bounded_files import file_limit, read_regular_file
 from .container import encode_container, read_about, read_container
-from .container_file import write_chunks_atomically
 from .errors import RecordError
 
 if TYPE_CHECKING:

@@ -56,9 +56,6 @@ class StoredBuffer:
     def read_into(self, target: memoryview) -> None:
         """Decompress into memory that the caller owns.
 
-        Args:
-            target: A writable, C-contiguous view of unsigned bytes, `nbytes` long.
-
         Raises:
             DamagedRecordError: A piece does not decompress to what the table says.
             ValueError: The target has another size.
@@ -97,9 +94,6 @@ def raw_pieces(data: memoryview) -> Iterator[memoryview]:
 
 def piece_compressor(codec: Codec) -> Callable[[memoryview], bytes | memoryview]:
     """A function that compresses one piece, or gives it back where that makes it no smaller.
-
-    Args:
-        codec: ``none``, ``zlib`` (level 1) or ``zstd`` (level 1).
 
     Raises:
         ConfigurationError: There is no such codec, or its library is not installed.

@@ -36,10 +36,6 @@ _EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9})
 def has_more_nodes(packed: bytes, limit: int) -> bool:
     r"""Whether a MessagePack text holds more values than a limit, counting every one.
 
-    Args:
-        packed: The text; where it is cut short or damaged, what can be counted is.
-        limit: The largest number of values.
-
     Example:
         >>> has_more_nodes(b"\x93\x01\x02\xa1x", 4)
         False

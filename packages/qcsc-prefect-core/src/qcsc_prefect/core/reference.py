@@ -16,9 +16,10 @@ import logging
 import numbers
 import uuid
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from qcsc_prefect.core.checked_fields import check_fields, plain_field
 from qcsc_prefect.core.errors import JobReferenceError
@@ -73,8 +74,8 @@ class JobReference(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     program_type: str | None = None
     backend_name: str | None = None
     runtime_block_name: str | None = None
-    shots: int | None = None
-    precision: float | None = None
+    shots: Annotated[int, Meta(ge=0)] | None = None
+    precision: Annotated[float, Meta(ge=0)] | None = None
     input_digest: str | None = None
     options: dict[str, object] | None = None
     tags: list[str] | None = None
@@ -187,7 +188,8 @@ def parse_job_reference(
     Args:
         reference: A dict as `JobReference.to_dict` writes it, or an older one without
             ``schema_version``. Fields that the schema does not know are passed over, so that a
-            reference written by a later minor release can be read.
+            reference written by a later minor release can be read; shots or a precision below 0,
+            which none can have now, count as not known, so that their job is still found.
         require_job_id: Refuse a reference that names no job.
 
     Returns:
@@ -212,6 +214,13 @@ Expected `str`, got `int`.
         known: dict[str, Any] = {
             name: reference[name] for name in JobReference.__struct_fields__ if name in reference
         }
+        for name in ("shots", "precision"):
+            value = known.get(name)
+            if isinstance(value, int | float) and value < 0:
+                _log.warning(
+                    "Job reference: %s=%r left out, which can be no such number", name, value
+                )
+                del known[name]
         # A reference without a version is of the form that had none yet.
         parsed = JobReference(**{"schema_version": 0, **known})
     else:

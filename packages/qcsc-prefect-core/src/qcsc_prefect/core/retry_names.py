@@ -28,11 +28,6 @@ _LEAST_STATUS, _LARGEST_STATUS = 100, 599
 def check_answers(answers: Mapping[Any, object], answer_type: type[Enum], where: str) -> None:
     """Refuse a table that maps to something else than answers.
 
-    Args:
-        answers: The table.
-        answer_type: The type of an answer.
-        where: The argument that holds the table, for the message.
-
     Raises:
         ConfigurationError: If a value is no answer.
     """
@@ -45,10 +40,6 @@ def check_answers(answers: Mapping[Any, object], answer_type: type[Enum], where:
 
 def check_keys(statuses: Mapping[Any, object], service_codes: Mapping[Any, object]) -> None:
     """Refuse statuses and codes that no answer of a service can have.
-
-    Args:
-        statuses: A table with HTTP statuses as its keys.
-        service_codes: A table with codes of the service as its keys.
 
     Raises:
         ConfigurationError: If a status is no number from 100 to 599, or a code neither a whole
@@ -87,10 +78,6 @@ def _is_whole(key: object) -> bool:
 
 def check_type_names(names: Mapping[str, object], where: str) -> None:
     """Refuse names of exception types that can never match, as far as that can be told.
-
-    Args:
-        names: A table with ``module.qualified_name`` of types as its keys.
-        where: The argument that holds the table, for the message.
 
     Raises:
         ConfigurationError: If a name is no such name, or stands for something that is no exception

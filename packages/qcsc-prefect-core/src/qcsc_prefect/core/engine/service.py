@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Never, Protocol, TypeAlias, TypeVar
 
 from qcsc_prefect.core.engine.clock import SYSTEM_CLOCK
 from qcsc_prefect.core.errors import JobError
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-__all__ = ["AwaitedJob", "JobService", "JobState", "JobStatus", "ListedJob", "SubmittedJob"]
+__all__ = [
+    "AnyService",
+    "AwaitedJob",
+    "JobService",
+    "JobState",
+    "JobStatus",
+    "ListedJob",
+    "SubmittedJob",
+]
 
 RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
 
@@ -195,6 +203,7 @@ class JobService(Protocol[RequestT_contra]):
 
     def prepare(self, request: RequestT_contra) -> None:
         """Begin to load what a submission is about to need; returns at once."""
+        del request  # nothing is loaded for it here
 
     async def jobs_beside(
         self,
@@ -262,3 +271,7 @@ class JobService(Protocol[RequestT_contra]):
 
         ids = [job.job_id for job in jobs]
         return dict(zip(ids, await asyncio.gather(*map(one, ids)), strict=True))
+
+
+#: A service, whatever its requests are, for who submits none.
+AnyService: TypeAlias = JobService[Never]

@@ -17,13 +17,6 @@ def account_identity(config: QiskitRuntimeConfig, instance: str | None) -> dict[
     that names a saved account, after the account was saved anew. The instance that the service
     found for it tells them apart.
 
-    Args:
-        config: The configuration.
-        instance: CRN of the instance that has the job; None on this machine.
-
-    Returns:
-        Facts for a cache key; none where the configuration names the instance itself.
-
     Example:
         >>> from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
         >>> account_identity(QiskitRuntimeConfig(instance="crn:v1:x"), "crn:v1:x")

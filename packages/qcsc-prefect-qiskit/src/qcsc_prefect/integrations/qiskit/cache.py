@@ -19,10 +19,7 @@ from qcsc_prefect.core.cache_keys import (
 )
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
-from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
-)
+from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
 from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
 
 if TYPE_CHECKING:
@@ -180,13 +177,9 @@ def _submit_key(primitive: PrimitiveName, parameters: Mapping[str, Any]) -> str 
         if digest is None:
             names = ("runtime_block_name", "options", "cache_scope", "cache_namespace")
             known = {name: plain[name] for name in names if name in plain}
-            known["shots" if primitive == "sampler" else "precision"] = effort
-            build = (
-                build_qiskit_sampler_input_digest
-                if primitive == "sampler"
-                else build_qiskit_estimator_input_digest
+            digest = build_input_digest_of(
+                primitive, coerced, effort, backend_name=_backend_name(plain), extra=extra, **known
             )
-            digest = build(coerced, backend_name=_backend_name(plain), extra=extra, **known)
         elif coerced and not plain.get("trust_input_digest"):
             # Prefect takes what lies under a key without a look at it.
             content = chosen_input(

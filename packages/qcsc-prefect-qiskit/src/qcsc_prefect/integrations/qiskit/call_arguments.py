@@ -46,14 +46,7 @@ _FLAGS = (
 def checks_arguments(
     function: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Let a coroutine function refuse bad arguments before it does anything.
-
-    Args:
-        function: Its parameters have the names that `refuse_bad_arguments` knows.
-
-    Returns:
-        The function, with that check before it.
-    """
+    """Let a coroutine function refuse bad arguments before it does anything."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -61,15 +54,13 @@ def checks_arguments(
         refuse_bad_arguments(**signature.bind(*args, **kwargs).arguments)
         return await function(*args, **kwargs)
 
+    # Whoever asks for it, as Prefect does for each call, need not work it out again.
+    checked.__signature__ = signature  # type: ignore[attr-defined]
     return checked
 
 
 def refuse_bad_arguments(**given: object) -> None:
     """Refuse the arguments of a call that it could not honour.
-
-    Args:
-        **given: Arguments by the names that they have in the tasks and the facades; those with
-            other names are not looked at.
 
     Raises:
         InputError: If one of them is of a wrong type or out of its range; ``path`` is its name.

@@ -1,82 +1,33 @@
 """What a digest that the caller chose leaves open: the settings of the call, and its PUBs.
 
 A chosen digest names an input, and says nothing of it. So the settings go into keys and tags beside
-it, and the package's own digest of what runs, the *content digest*, goes along with the job: in its
-reference and in a tag. Where an earlier job of the same chosen digest ran other PUBs, an *outline*,
-digests of the parts of each PUB, tells which parts differ.
+it; what else goes along with the job is said in core's `engine/identity.py`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.digest import digest_value
+from qcsc_prefect.core.engine.identity import ChosenInput
 from qcsc_prefect.core.errors import InputError
-from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
-)
+from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from qcsc_prefect.core.canonical_registry import CanonicalRegistry
+    from qcsc_prefect.core.engine.identity import Outline
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
-__all__ = [
-    "ChosenInput",
-    "Outline",
-    "chosen_input",
-    "content_digest_of",
-    "content_tag",
-    "content_tags",
-    "first_differences",
-    "input_tag_of",
-    "settings_digest",
-]
-
-#: Digests of a PUB's parts by the names of the parts, for each PUB.
-Outline: TypeAlias = "list[dict[str, str]]"
+__all__ = ["chosen_input", "settings_digest"]
 
 #: PUBs that an outline describes; what differs after them is told without a path.
 MOST_OUTLINED = 200
-_MOST_NAMED = 5
 _PART_DIGITS = 16
-_INPUT_TAG = re.compile(r"qcsc-prefect-[0-9a-f]{64}")
-_CONTENT_TAG = re.compile(r"qcsc-content-([0-9a-f]{64})")
-
-
-@dataclass(frozen=True)
-class ChosenInput:
-    """What is known of the input behind a chosen digest.
-
-    Attributes:
-        content_digest: The package's own digest of what runs, without scope and namespace; None
-            where the input cannot be digested.
-        outline: Digests of the parts of the PUBs.
-        is_trusted: Whether an earlier job is taken whatever it ran.
-    """
-
-    content_digest: str | None
-    outline: Outline
-    is_trusted: bool = False
-
-    @property
-    def required_tag(self) -> str | None:
-        """The tag that a job must carry, if it carries one of its kind; None where any will do."""
-        return None if self.is_trusted else content_tag(self.content_digest)
-
-    def is_other(self, content_digest: str | None) -> bool:
-        """Whether a job is known to have run another input than this one."""
-        return (
-            not self.is_trusted
-            and None not in (self.content_digest, content_digest)
-            and self.content_digest != content_digest
-        )
 
 
 def settings_digest(
@@ -140,12 +91,13 @@ def chosen_input(
         )
     try:
         return ChosenInput(
-            _content_digest(
+            build_input_digest_of(
                 primitive,
                 pubs,
+                effort,
                 backend_name=backend_name,
-                effort=effort,
                 options=known,
+                cache_scope="global",
                 extra=extra,
             ),
             _outline(primitive, pubs, effort),
@@ -159,90 +111,25 @@ def chosen_input(
         return ChosenInput(None, [], is_trusted)
 
 
-def content_tag(content_digest: str | None) -> str | None:
-    """Return the tag under which the service shows what a job ran.
-
-    Example:
-        >>> content_tag("qiskit-sampler-input-" + 64 * "0")[:17]
-        'qcsc-content-0000'
-    """
-    return None if content_digest is None else f"qcsc-content-{content_digest[-64:]}"
-
-
-def content_tags(tags: Iterable[str] | None) -> list[str]:
-    """Return those of a job's tags that say what it ran."""
-    return [tag for tag in tags or () if _CONTENT_TAG.fullmatch(tag)]
-
-
-def content_digest_of(primitive: PrimitiveName, tags: Iterable[str] | None) -> str | None:
-    """Return the content digest that a job's tags tell, or None where they tell none."""
-    for tag in content_tags(tags):
-        return f"qiskit-{primitive}-input-{tag[-64:]}"
-    return None
-
-
-def input_tag_of(tags: Iterable[str] | None) -> str | None:
-    """Return that of a job's tags which names its input, or None where it carries none."""
-    found = [tag for tag in tags or () if _INPUT_TAG.fullmatch(tag)]
-    return found[-1] if found else None
-
-
-def first_differences(one: Outline, other: Outline) -> list[str]:
-    """Return the first paths at which the PUBs of two outlines differ."""
-    found = [
-        f"pubs[{index}].{name}"
-        for index, (left, right) in enumerate(zip(one, other, strict=False))
-        for name in left
-        if left[name] != right.get(name)
-    ]
-    found += [f"pubs[{index}]" for index in range(*sorted((len(one), len(other))))]
-    return found[:_MOST_NAMED]
-
-
-def _content_digest(
-    primitive: PrimitiveName, pubs: Sequence[Pub], *, effort: float | None, **common: object
-) -> str:
-    if primitive == "sampler":
-        return build_qiskit_sampler_input_digest(
-            pubs,
-            shots=effort,  # type: ignore[arg-type]
-            cache_scope="global",
-            **common,  # type: ignore[arg-type]
-        )
-    return build_qiskit_estimator_input_digest(
-        pubs,
-        precision=effort,
-        cache_scope="global",
-        **common,  # type: ignore[arg-type]
-    )
-
-
 def _outline(primitive: PrimitiveName, pubs: Sequence[Pub], effort: float | None) -> Outline:
-    from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
     from qcsc_prefect.integrations.qiskit.identity.pubs import (
         estimator_pub_forms,
         sampler_pub_forms,
     )
 
     forms = sampler_pub_forms if primitive == "sampler" else estimator_pub_forms
-
-    def digests() -> Outline:
-        return [
-            {
-                # In this order: writing the circuit numbers the parameters of the values.
-                name: digest_value(part, registry=_registry())[:_PART_DIGITS]
-                for name, part in vars(form).items()
-            }
-            for form in forms(pubs[:MOST_OUTLINED], effort)
-        ]
-
-    return call_on_deep_stack(digests)
+    return [
+        {
+            # In this order: writing the circuit numbers the parameters of the values.
+            name: digest_value(part, registry=_registry())[:_PART_DIGITS]
+            for name, part in vars(form).items()
+        }
+        for form in forms(pubs[:MOST_OUTLINED], effort)
+    ]
 
 
 def _digestible(options: Mapping[str, object] | None) -> tuple[dict[str, object], list[str]]:
     """Return options that can be digested, and the paths of those that cannot."""
-    from qcsc_prefect.integrations.qiskit.identity.options import options_tree
-
     unknown: list[str] = []
 
     def known(value: object, path: str) -> object:
@@ -255,7 +142,8 @@ def _digestible(options: Mapping[str, object] | None) -> tuple[dict[str, object]
             return {"not digested": type(value).__qualname__}
         return value
 
-    tree = {name: known(value, f"options.{name}") for name, value in options_tree(options).items()}
+    given = options_mapping(options) or {}
+    tree = {name: known(value, f"options.{name}") for name, value in given.items()}
     return tree, unknown
 
 

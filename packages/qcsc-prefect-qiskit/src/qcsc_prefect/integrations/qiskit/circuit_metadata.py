@@ -33,11 +33,6 @@ def refuse_unsendable_metadata(
 ) -> None:
     """Refuse metadata that the client would not send, or not send whole.
 
-    Args:
-        pubs: Native PUBs.
-        implementation: Which of the client's two implementations: the classic ones write metadata
-            with the client's encoder, the client-side ones take plain values and arrays.
-
     Raises:
         InputError: If the metadata of a circuit hold such a value; ``path`` says which.
     """

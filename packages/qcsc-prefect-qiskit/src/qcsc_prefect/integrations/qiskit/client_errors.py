@@ -16,6 +16,7 @@ from qcsc_prefect.core.error_facts import iter_error_chain, retry_after_seconds
 from qcsc_prefect.core.retry import COMMON_RULES, ErrorFacts, RetryAnswer
 
 __all__ = [
+    "COME_BACK_LATER",
     "NEW_JOB_RULES",
     "QISKIT_RETRY_RULES",
     "ServiceAnswer",
@@ -71,11 +72,13 @@ _HTTP_LIBRARY_TYPES: Final = {
     "urllib3.exceptions.LocationValueError": _DO_NOT,
 }
 
+#: Too many pending jobs, and the rate limit, whatever the status.
+COME_BACK_LATER: Final = frozenset({1012, 3458, 1202})
+
 #: Codes of the service as its public material lists them.
 _SERVICE_CODES: Final[Mapping[int | str, RetryAnswer]] = {
     **dict.fromkeys((1000, 1006, 1008, 1010, 1011), _RETRY),  # internal errors
-    **dict.fromkeys((1012, 3458), _RETRY),  # too many pending jobs
-    1202: _RETRY,  # rate limit
+    **dict.fromkeys(COME_BACK_LATER, _RETRY),
     1999: _RETRY,  # maintenance
     **dict.fromkeys((1002, 1003, 1005, 1007, 3211, 3220, 3236), _DO_NOT),  # bad job or payload
     **dict.fromkeys((1200, 1201), _DO_NOT),  # not authorized

@@ -51,18 +51,13 @@ def config_failure(
 def own_backend_failure(
     method: str, cause: Exception, secrets: Sequence[str] = ()
 ) -> QiskitRuntimeConfigError:
-    """Return the error of a backend that a configuration's own method did not give.
+    """Return the error of a backend that somebody's own method did not give.
 
     Raise it outside of the ``except`` block, as that of `config_failure`.
-
-    Args:
-        method: The name of the method.
-        cause: What the method let out.
-        secrets: Texts that must stand nowhere in the error.
     """
     reason = redacted(str(cause).strip(), secrets).rstrip(".")
     error = QiskitRuntimeConfigError(
-        f"Tried to get the backend by {method}() of the configuration: {type(cause).__name__}: "
+        f"Tried to get the backend by {method}(): {type(cause).__name__}: "
         f"{reason}. Mend that method, or the fields that it reads."
     )
     error.__cause__ = _without_credentials(cause, secrets)

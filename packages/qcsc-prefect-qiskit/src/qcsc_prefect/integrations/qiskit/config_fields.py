@@ -48,10 +48,6 @@ _SECRETS: dict[str, tuple[tuple[type, ...], str]] = {
 def refuse_bad_fields(given: Mapping[str, object], known: Collection[str]) -> None:
     """Refuse fields that a configuration does not have, and secrets that are of no use.
 
-    Args:
-        given: Names and values.
-        known: The names that there are.
-
     Raises:
         QiskitRuntimeConfigError: If there is one; it is a ``ValueError`` too. The message holds
             names and types, and never a value.
@@ -83,13 +79,6 @@ def without_unknown_fields(
 ) -> dict[str, object]:
     """Leave out the stored fields of another version, with a line in the log.
 
-    Args:
-        stored: Names and values.
-        known: The names that there are.
-
-    Returns:
-        The others.
-
     Example:
         >>> without_unknown_fields({"mode": "job", "block_type_slug": "x"}, ["mode"])
         {'mode': 'job', 'block_type_slug': 'x'}
@@ -111,12 +100,7 @@ def stripped(text: str) -> str:
 
 
 def named_choice(value: object, annotation: object) -> object:
-    """Return the value of a field that takes certain names; another name is refused.
-
-    Args:
-        value: What was given.
-        annotation: Type of the field, such as ``Literal["a", "b"] | None``.
-    """
+    """Return the value of a field that takes certain names; another name is refused."""
     if not isinstance(value, str):
         return value
     name = stripped(value)

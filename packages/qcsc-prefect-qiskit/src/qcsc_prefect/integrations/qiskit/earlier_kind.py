@@ -17,10 +17,10 @@ from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
 
 __all__ = ["tell_of_an_earlier_kind"]
 
@@ -34,14 +34,7 @@ def tell_of_an_earlier_kind(
     config: QiskitRuntimeConfig,
     logger: RunLogger,
 ) -> None:
-    """Say once in a flow run that a job which ``"auto"`` reuses is of the other kind.
-
-    Args:
-        earlier: The job that is reused.
-        primitive: Which primitive was asked for.
-        config: The configuration of the call.
-        logger: Logger of the task run.
-    """
+    """Say once in a flow run that a job which ``"auto"`` reuses is of the other kind."""
     if config.primitives != "auto" or earlier.program_type is None:
         return
     if earlier.program_type == program_of(primitive, config.primitive_implementation(primitive)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, cast
 
+from qcsc_prefect.core.engine.failed_posts import translate_submission_error
 from qcsc_prefect.core.error_facts import error_type_names, iter_error_chain
 from qcsc_prefect.core.errors import (
     JobCancelledError,
@@ -19,7 +20,6 @@ from qcsc_prefect.core.errors import (
     JobTimeLimitError,
     JobWaitTimeoutError,
     SubmissionError,
-    SubmissionUncertainError,
 )
 from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import (
@@ -161,33 +161,16 @@ def translate_qiskit_submission_error(
     if isinstance(exc, SubmissionError):
         return exc
     advice = advise_retry(exc, QISKIT_RETRY_RULES)
-    nothing_sent = request_method(exc) in {"GET", "HEAD"} if sent is None else not sent
-    refused = _is_refusal(advice.status) and not was_sent_before(exc)
-    said = _what_was_said(exc, advice)
-    if nothing_sent or refused:
-        return SubmissionError(
-            redacted(
-                f"{doing} failed{_about(None, backend_name)}, no job was created: {said} "
-                f"{_next_step(exc, SubmissionError, advice, None)}",
-                secrets,
-            ),
-            backend_name=backend_name,
-            retryable=_retryable(advice),
-            retry_after=advice.retry_after,
-            status=advice.status,
-            service_code=advice.service_code,
-        )
-    return SubmissionUncertainError(
-        redacted(
-            f"{doing} failed{_about(None, backend_name)}, and a job may have been created: {said} "
-            "Look for the job on the service before submitting again; with cache_submit=True a "
-            "rerun does so by itself.",
-            secrets,
-        ),
+    return translate_submission_error(
+        exc,
+        QISKIT_RETRY_RULES,
+        not_sent=request_method(exc) in {"GET", "HEAD"} if sent is None else not sent,
+        sent_before=was_sent_before(exc),
         backend_name=backend_name,
-        retry_after=advice.retry_after,
-        status=advice.status,
-        service_code=advice.service_code,
+        doing=doing,
+        said=_what_was_said(exc, advice),
+        next_step=_next_step(exc, SubmissionError, advice, None),
+        redacted=lambda text: redacted(text, secrets),
     )
 
 
@@ -238,11 +221,6 @@ def _job_error_type(exc: BaseException, advice: RetryAdvice) -> type[JobError]:
     if f"{_CLIENT}.RuntimeJobNotFound" in names or advice.status == 404:  # noqa: PLR2004
         return JobNotFoundError
     return JobError
-
-
-def _is_refusal(status: int | None) -> bool:
-    # 408 says that the server stopped reading, which is no decision about the job.
-    return status is not None and 400 <= status < 500 and status != 408  # noqa: PLR2004
 
 
 def _retryable(advice: RetryAdvice) -> bool | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qcsc_prefect.core.errors import ConfigurationError, JobError
+from qcsc_prefect.core.errors import ConfigurationError
 
-__all__ = ["NO_ANSWER", "QiskitRuntimeConfigError"]
+__all__ = ["QiskitRuntimeConfigError"]
 
 
 class QiskitRuntimeConfigError(ConfigurationError, RuntimeError):
@@ -20,8 +20,3 @@ class QiskitRuntimeConfigError(ConfigurationError, RuntimeError):
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
-
-
-#: What asking the service about a job ends with where it does not answer. The second comes where
-#: the service has to be made anew meanwhile, and the account is refused by then.
-NO_ANSWER = (JobError, QiskitRuntimeConfigError)

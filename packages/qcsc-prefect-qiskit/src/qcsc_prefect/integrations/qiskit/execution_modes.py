@@ -31,9 +31,10 @@ from prefect import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.prefect.task_runs import RunLogger, run_logger
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.task_runs import RunLogger, run_logger
+from qcsc_prefect.integrations.qiskit.runtime_config import require_config
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -208,6 +209,9 @@ class execution_mode:  # noqa: N801 - reads as a context manager
     Args:
         config: The configuration; its ``mode`` and ``max_time`` say what is opened.
 
+    Raises:
+        ConfigurationError: If it is none.
+
     Example:
         >>> config = QiskitRuntimeConfig(channel="local", backend_name="fake_manila", mode="batch")
         >>> with execution_mode(config):
@@ -215,6 +219,7 @@ class execution_mode:  # noqa: N801 - reads as a context manager
     """
 
     def __init__(self, config: QiskitRuntimeConfig) -> None:
+        require_config("config", config)
         self._group = ExecutionGroup(config) if _is_grouped(config) else None
         self._token: Token[tuple[ExecutionGroup, ...]] | None = None
 
@@ -382,5 +387,4 @@ def _start_anew_in_child() -> None:
     _opened.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -5,51 +5,50 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 from prefect.results import get_result_store
 
+from qcsc_prefect.core.engine.cancelling import NO_ANSWER, after_cancellation
+from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
+from qcsc_prefect.core.engine.job_age import age_of, submission_time
+from qcsc_prefect.core.engine.late import kept_in_its_place, settle_late
+from qcsc_prefect.core.engine.service import AwaitedJob, JobState
+from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import (
-    ConfigurationError,
     JobCancelledError,
     JobFailedError,
-    JobReferenceError,
     JobTimeLimitError,
     ResultUnavailableError,
 )
-from qcsc_prefect.core.reference import JobReference, parse_job_reference
+from qcsc_prefect.core.prefect.locks import share_lock
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity, names_instance
 from qcsc_prefect.integrations.qiskit.cache import qiskit_result_fetch_cache_key
-from qcsc_prefect.integrations.qiskit.duplicate_jobs import kept_in_its_place, settle_late
-from qcsc_prefect.integrations.qiskit.errors import NO_ANSWER
-from qcsc_prefect.integrations.qiskit.job_age import age_of, submission_time
-from qcsc_prefect.integrations.qiskit.job_cancellation import after_cancellation
 from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.job_reporting import JobReporter
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_service_of_job
-from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobState
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 from qcsc_prefect.integrations.qiskit.presentation import (
     JobOutput,
     publish_job_artifacts,
 )
-from qcsc_prefect.integrations.qiskit.process_locks import share_lock
 from qcsc_prefect.integrations.qiskit.pubs import collect_pubs, known_pubs
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 from qcsc_prefect.integrations.qiskit.runtime_config import resolve_config
-from qcsc_prefect.integrations.qiskit.submitting import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
-from qcsc_prefect.integrations.qiskit.waiting import WaitLimits, wait_for_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
+    from qcsc_prefect.core.engine.service import JobStatus
     from qcsc_prefect.core.metadata import JobMetadata
+    from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobService, JobStatus
+    from qcsc_prefect.integrations.qiskit.fetch_arguments import FetchArguments
+    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, QiskitJobService
 
 #: Seconds that a download may take, however little of ``max_wait`` is left: enough for a gigabyte.
 SHORTEST_DOWNLOAD = 300.0
@@ -58,77 +57,7 @@ METADATA_SECONDS = 120.0
 #: A job younger than this, in seconds, has not ended yet.
 JUST_NOW = 1.0
 
-__all__ = ["FetchArguments", "fetch_job", "job_to_fetch"]
-
-
-@dataclass(frozen=True)
-class FetchArguments:
-    """What a call says about the job to fetch.
-
-    Attributes:
-        reference: The job, with what the caller knows about it.
-        pubs: The PUBs it ran, where the caller has them.
-        options: Options of the call, where the reference holds none.
-        artifact_key: Prefix of the Prefect artifacts; None for none.
-        runtime_block_name: Name of the saved configuration.
-        runtime_config: Inline configuration.
-        max_wait: Longest wait in seconds; None for no limit. What is left of it bounds the
-            download and what the client makes of it, too, but for the first five minutes.
-        cache_result: Whether the output is kept in Prefect's result storage.
-        cancel_job_on_cancellation: Whether a cancelled wait cancels the job.
-    """
-
-    reference: JobReference
-    pubs: object | None
-    options: Mapping[str, object] | None
-    artifact_key: str | None
-    runtime_block_name: str | None
-    runtime_config: QiskitRuntimeConfig | None
-    max_wait: float | None = None
-    cache_result: bool = False
-    cancel_job_on_cancellation: bool = False
-
-
-def job_to_fetch(
-    job_reference: Mapping[str, object] | JobReference | None, **given: str | float | None
-) -> JobReference:
-    """Put together what a call says about a job in its reference and beside it.
-
-    Args:
-        job_reference: What a submit task returned, or None.
-        **given: Fields of the reference that the call names itself, where they are not None.
-
-    Returns:
-        The reference.
-
-    Raises:
-        ConfigurationError: If there is no reference and no job id, or the two contradict each
-            other.
-        JobReferenceError: If the reference is wrong.
-    """
-    named = {name: value for name, value in given.items() if value is not None}
-    if job_reference is None and "job_id" not in named:
-        raise ConfigurationError(
-            "Tried to fetch a job, but neither job_id nor job_reference was given. Pass the "
-            "reference that a submit task returned, or the job's id."
-        )
-    if isinstance(job_reference, str):
-        raise JobReferenceError(
-            f"job_reference refused: expected a mapping, got {job_reference!r:.100}. Hand a job's "
-            "id over as job_id.",
-            path="job_reference",
-        )
-    if job_reference is None:
-        return parse_job_reference(named)
-    known = parse_job_reference(job_reference, require_job_id="job_id" not in named).to_dict()
-    for name, value in named.items():
-        if known[name] not in (None, value):
-            raise ConfigurationError(
-                f"{name} refused: the call names {value!r:.100}, and its job_reference, of job "
-                f"{known['job_id']}, says {known[name]!r:.100}. Name the one that is meant, and "
-                "leave the other out."
-            )
-    return parse_job_reference({**known, **named})
+__all__ = ["fetch_job"]
 
 
 async def fetch_job(arguments: FetchArguments) -> tuple[JobOutput, bool]:
@@ -228,7 +157,7 @@ async def _fetch(
     began = time.monotonic()
     service, status = await _waited_for(arguments, config)
     reference = arguments.reference
-    kept = await kept_in_its_place(service, reference, status)
+    kept = await kept_in_its_place(service, reference, status, run_logger())
     if kept is not None:
         if arguments.max_wait is not None:
             left = max(0.0, arguments.max_wait - (time.monotonic() - began))
@@ -265,7 +194,7 @@ async def _fetch(
 
 
 async def _metadata(
-    service: JobService, arguments: FetchArguments, fetched: FetchedResult
+    service: QiskitJobService, arguments: FetchArguments, fetched: FetchedResult
 ) -> JobMetadata:
     reference = arguments.reference
     collect = functools.partial(
@@ -332,7 +261,7 @@ def _timestamps(fetched: FetchedResult) -> dict[str, datetime]:
 
 async def _waited_for(
     arguments: FetchArguments, config: QiskitRuntimeConfig
-) -> tuple[JobService, JobStatus]:
+) -> tuple[QiskitJobService, JobStatus]:
     job_id = str(arguments.reference.job_id)
     with share_lock(f"waiting for {job_id}") as waiters:
         try:
@@ -348,12 +277,17 @@ async def _waited_for(
                 return await (await open_service_of_job(config, arguments.reference)).cancel(job_id)
 
             await after_cancellation(
-                cancel, job_id, run_logger(), during="wait", cancel_job=cancel_job
+                cancel,
+                job_id,
+                run_logger(),
+                during="wait",
+                cancel_job=cancel_job,
+                shield=shielded,
             )
             raise
 
 
-async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
+async def _wait(service: QiskitJobService, arguments: FetchArguments) -> JobStatus:
     reference = arguments.reference
     job_id = str(reference.job_id)
     awaited = AwaitedJob(job_id, reference.tags or (), submission_time(reference))
@@ -372,7 +306,7 @@ async def _wait(service: JobService, arguments: FetchArguments) -> JobStatus:
         artifact_key=arguments.artifact_key,
         logger=run_logger(),
     )
-    settling = asyncio.create_task(settle_late(service, arguments.reference))
+    settling = asyncio.create_task(settle_late(service, reference, run_logger()))
     try:
         return await wait_for_job(service, awaited, limits, reporter.note)
     except asyncio.CancelledError:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.context import FlowRunContext
+from qcsc_prefect.core.prefect.task_runs import current_flow_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qcsc_prefect.core.difference import Difference
+    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
+    "build_input_digest_of",
     "build_qiskit_estimator_input_digest",
     "build_qiskit_sampler_input_digest",
     "explain_qiskit_estimator_difference",
@@ -147,6 +149,15 @@ def build_qiskit_estimator_input_digest(
     )
 
 
+def build_input_digest_of(
+    primitive: PrimitiveName, pubs: Iterable[Any], effort: float | None, **named: Any
+) -> str:
+    """Build the input digest of a primitive's job, from its shots or its precision."""
+    if primitive == "sampler":
+        return build_qiskit_sampler_input_digest(pubs, shots=effort, **named)  # type: ignore[arg-type]
+    return build_qiskit_estimator_input_digest(pubs, precision=effort, **named)
+
+
 def explain_qiskit_sampler_difference(
     one: Mapping[str, Any], other: Mapping[str, Any], *, limit: int = 5
 ) -> list[Difference]:
@@ -224,11 +235,3 @@ def explain_qiskit_estimator_difference(
         inputs.estimator_identity(**other, flow_name=flow_name),
         limit,
     )
-
-
-def current_flow_name() -> str | None:
-    """Return the name of the running flow, also inside its tasks; None outside of a flow."""
-    context = FlowRunContext.get()
-    if context is None or context.flow is None:
-        return None
-    return context.flow.name

@@ -31,8 +31,8 @@ from msgspec import UNSET
 
 from qcsc_prefect.core.errors import InputError
 from qcsc_prefect.core.metadata import JobMetadata, PubMetadata
+from qcsc_prefect.core.threads import settle
 from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
-from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,16 +150,7 @@ def collect_job_metadata(
 
 
 def without_refused(kind: type[_Record], facts: dict[str, Any], what: str) -> _Record:
-    """Make a record of these facts; what it refuses is left out, with a line in the log.
-
-    Args:
-        kind: The type of the record.
-        facts: Its fields.
-        what: What it describes, for the log.
-
-    Returns:
-        The record.
-    """
+    """Make a record of these facts; what it refuses is left out, with a line in the log."""
     left = dict(facts)
     while True:
         try:

@@ -19,13 +19,6 @@ def known_job_url(job_id: str, config: QiskitRuntimeConfig) -> str | None:
     The address of the service may come from the configuration, from the environment or from a saved
     account. The native service knows which it is, once there is one.
 
-    Args:
-        job_id: The job.
-        config: The configuration that leads to it.
-
-    Returns:
-        The address; None for another service than the platform's, and before it was first asked.
-
     Example:
         >>> from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
         >>> known_job_url("local-1", QiskitRuntimeConfig(channel="local")) is None

@@ -9,8 +9,8 @@ from qcsc_prefect.integrations.qiskit.presentation import JobProgress, state_lin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobStatus
-    from qcsc_prefect.integrations.qiskit.task_runs import RunLogger
+    from qcsc_prefect.core.engine.service import JobStatus
+    from qcsc_prefect.core.prefect.task_runs import RunLogger
 
 __all__ = ["JobReporter"]
 

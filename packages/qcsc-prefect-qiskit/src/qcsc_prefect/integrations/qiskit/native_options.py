@@ -14,18 +14,11 @@ from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 __all__ = ["options_mapping"]
 
 _NATIVE = "qiskit_ibm_runtime.options"  # and options_models, of the client-side primitives
+_SCALARS = frozenset({type(None), bool, int, float, str})
 
 
 def options_mapping(options: object) -> dict[str, Any] | None:
     """Return options as a plain mapping, whatever they were written as.
-
-    Args:
-        options: A mapping, or the client's ``SamplerOptions`` or ``EstimatorOptions`` of either
-            implementation; None for none. Parts of a mapping may be native objects, too.
-
-    Returns:
-        A new mapping. Of native objects it holds what was set, so that it is the one that somebody
-        would have written by hand; None for None.
 
     Raises:
         UnsupportedTypeError: If it is none of these.
@@ -63,9 +56,19 @@ def _is_native(value: object) -> bool:
     )
 
 
+def _is_unset(value: object) -> bool:
+    """Whether this is the client's marker of an option without a value."""
+    kind = type(value)
+    return kind.__name__ == "UnsetType" and kind.__module__.startswith(_NATIVE)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {
+            name: item if type(item) in _SCALARS else _plain(item)
+            for name, item in value.items()
+            if type(item) in _SCALARS or not _is_unset(item)
+        }
     return _what_was_set(value) if _is_native(value) else value
 
 
@@ -92,6 +95,6 @@ def _what_was_set(value: Any) -> dict[str, Any]:
 
 def _same(value: object, default: object) -> bool:
     """Whether an option was left alone; arrays and the like were not, and compare in parts."""
-    if value is default or type(value).__name__ == "UnsetType":
+    if value is default or _is_unset(value):
         return True
     return isinstance(value, str | int | float | list | dict) and value == default

@@ -46,15 +46,6 @@ def create_primitive(
 ) -> NativePrimitive:
     """Create the native primitive on a backend, or in a session or batch.
 
-    Args:
-        primitive: ``"sampler"`` or ``"estimator"``.
-        mode: The native backend, session or batch.
-        options: Native options, as a plain mapping; the client checks them.
-        implementation: Which of the client's two implementations.
-
-    Returns:
-        The primitive.
-
     Raises:
         InputError: If the client refuses the options.
     """
@@ -74,18 +65,7 @@ def run_primitive(
     shots: int | None,
     precision: float | None,
 ) -> RuntimeJobV2:
-    """Submit PUBs through a native ``run``.
-
-    Args:
-        native: What `create_primitive` returned.
-        primitive: ``"sampler"`` or ``"estimator"``.
-        pubs: PUBs of the primitive.
-        shots: Shots of the call, for a sampler.
-        precision: Target standard error of the call, for an estimator.
-
-    Returns:
-        The native job.
-    """
+    """Submit PUBs through a native ``run``."""
     if primitive == "sampler":
         return native.run(pubs, shots=shots)
     return native.run(pubs, precision=precision)
@@ -112,10 +92,6 @@ def refuse_circuits_not_isa(pubs: Sequence[Pub], backend: BackendV2) -> None:
     """Refuse circuits that the backend cannot run, by the client's own check.
 
     The client makes the same check when a PUB is run; here it stands before anything is stored.
-
-    Args:
-        pubs: Native PUBs.
-        backend: The native backend; a simulator without a device behind it runs every circuit.
 
     Raises:
         InputError: If a circuit is no ISA circuit of the backend; ``path`` says which.

@@ -14,13 +14,6 @@ __all__ = ["did_you_mean", "nearest_name"]
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like another one.
 
-    Args:
-        name: What somebody wrote.
-        known: The names that there are.
-
-    Returns:
-        One of them; None where none is like it.
-
     Example:
         >>> nearest_name("shots", ["default_shots", "twirling"])
         'default_shots'
@@ -34,13 +27,6 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that asks whether the nearest known name was meant.
-
-    Args:
-        name: What somebody wrote.
-        known: The names that there are.
-
-    Returns:
-        The sentence with a space before it; nothing where no name is like it.
 
     Example:
         >>> did_you_mean("fake_manilla", ["fake_manila", "fake_lima"])

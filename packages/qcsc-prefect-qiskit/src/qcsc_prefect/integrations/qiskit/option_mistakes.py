@@ -40,17 +40,7 @@ def refused_options(
     primitive: PrimitiveName,
     implementation: PrimitiveImplementation,
 ) -> InputError:
-    """Return the error that says which options the client refuses, and what to write instead.
-
-    Args:
-        error: What the client raised.
-        options: The options as they were given.
-        primitive: The primitive that refused them.
-        implementation: Which of the client's two implementations of it.
-
-    Returns:
-        The error, to be raised; its ``path`` is that of the first bad option.
-    """
+    """Return the error that says which options the client refuses, and what to write instead."""
     whose = f"the {implementation.replace('_', '-')} {primitive}"
     known = _names_of(primitive, implementation)
     faults = {

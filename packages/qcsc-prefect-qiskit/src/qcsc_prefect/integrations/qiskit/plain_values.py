@@ -32,12 +32,6 @@ def plain_mapping(mapping: Mapping[str, object] | Mapping[object, object]) -> di
     8601 text and dataclasses dicts. What has no plain form (a callback, Qiskit's ``Unset``, a
     number that is not finite) is left out, and so is a sequence of more than a thousand items.
 
-    Args:
-        mapping: For example the options of a primitive.
-
-    Returns:
-        A new dict that JSON can hold.
-
     Example:
         >>> plain_mapping({"default_shots": 1024, "callback": print})
         {'default_shots': 1024}

@@ -43,15 +43,8 @@ def choose_primitives(
     ``EstimatorV2`` are, so that a program that moves over runs what it ran before. On the channel
     ``local`` it is always classic: the client-side estimator measures every qubit of the device, so
     no circuit for a device of more than some 30 qubits can be simulated, and where it can, twirling
-    makes it run tens of circuits for one.
-
-    Args:
-        requested: The configuration's choice.
-        primitive: Which primitive: the client may move one of its names before the other.
-        channel: The configuration's channel.
-
-    Returns:
-        The implementation.
+    makes it run tens of circuits for one. The client may move one of the
+    names before the other.
 
     Raises:
         QiskitRuntimeConfigError: If client-side primitives are asked for of a client without them.

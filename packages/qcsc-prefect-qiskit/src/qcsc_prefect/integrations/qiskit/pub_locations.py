@@ -19,19 +19,16 @@ from prefect.logging import get_logger
 from qcsc_prefect.core.cache_keys import build_submit_cache_key
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity
-from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
-)
+from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from qcsc_prefect.core.engine.identity import SubmissionIdentity
+    from qcsc_prefect.core.engine.memory import SubmissionMemory
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-    from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
 
 __all__ = [
     "PubKey",
@@ -168,14 +165,11 @@ def pub_keys(
     seen: Counter[str] = Counter()
     keys = []
     identity = configuration_identity(runtime_block_name=runtime_block_name, runtime_config=config)
-    build = (
-        build_qiskit_sampler_input_digest
-        if primitive == "sampler"
-        else build_qiskit_estimator_input_digest
-    )
     for pub in pubs:
-        digest = build(
+        digest = build_input_digest_of(
+            primitive,
             [pub],
+            None,
             backend_name=backend_name,
             runtime_block_name=runtime_block_name,
             options=options,
@@ -222,17 +216,17 @@ class PubLocations:
     """The locations of PUBs whose jobs can still be found.
 
     Args:
-        ledger: Where locations are kept.
+        memory: Where locations are kept.
         find_job: Finds the job of a submission; it gets the submission, and the PUB's place in the
             call.
     """
 
     def __init__(
         self,
-        ledger: SubmissionLedger,
+        memory: SubmissionMemory,
         find_job: Callable[[PubSubmission, int], Awaitable[JobReference | None]],
     ) -> None:
-        self._ledger = ledger
+        self._memory = memory
         self._find_job = find_job
         self._jobs: dict[str, JobReference | None] = {}
 
@@ -275,7 +269,7 @@ class PubLocations:
             )
             stored = _StoredLocation(submissions=[submission, *earlier[:1]])
             try:
-                await self._ledger.write_content(key, msgspec.to_builtins(stored))
+                await self._memory.write(key, msgspec.to_builtins(stored))
             except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
                 failures.append(error)
         if failures:
@@ -289,7 +283,7 @@ class PubLocations:
             )
 
     async def _stored(self, key: str) -> list[PubSubmission]:
-        content = await self._ledger.content(key)
+        content = await self._memory.content(key)
         if content is None:
             return []
         try:

@@ -50,14 +50,6 @@ class PubMistake(NamedTuple):
 def explain_pub(pub: object, primitive: str, refusal: Exception) -> PubMistake:
     """Say what is wrong with what was handed in for a PUB.
 
-    Args:
-        pub: What Qiskit refused.
-        primitive: ``"sampler"`` or ``"estimator"``.
-        refusal: What it raised.
-
-    Returns:
-        The mistake; in Qiskit's words where it is none of those that are known here.
-
     Example:
         >>> explain_pub((QuantumCircuit(2), "ZZ", "XX"), "estimator", ValueError("...")).part
         'parameter_values'
@@ -88,14 +80,7 @@ def explain_pub(pub: object, primitive: str, refusal: Exception) -> PubMistake:
 
 
 def misnamed_values(pub: SamplerPub | EstimatorPub) -> PubMistake | None:
-    """Say which values of a PUB are of no parameter of its circuit; Qiskit finds that out late.
-
-    Args:
-        pub: A PUB that Qiskit has taken.
-
-    Returns:
-        The mistake; None where each value has its parameter.
-    """
+    """Say which values of a PUB are of no parameter of its circuit; Qiskit finds that out late."""
     wanted = {parameter.name for parameter in pub.circuit.parameters}
     given = {name for names in pub.parameter_values.data for name in names}
     if given == wanted:

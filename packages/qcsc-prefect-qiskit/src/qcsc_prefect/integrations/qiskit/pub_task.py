@@ -1,9 +1,10 @@
-"""A Prefect task whose ``pubs`` Prefect does not walk.
+"""A Prefect task whose large arguments Prefect does not walk.
 
 Prefect looks for futures inside every argument, element by element: a list of a million parameter
-values costs it eight seconds. `PubTask` hands ``pubs`` over in Prefect's own annotation `opaque`,
-which still resolves a future that stands for the whole argument. It is taught to survive the way to
-a Dask worker.
+values costs it eight seconds, and the fields of a configuration and of a job reference some
+milliseconds for each job. `PubTask` hands them over in Prefect's own annotation `opaque`, which
+still resolves a future that stands for the whole argument. It is taught to survive the way to a
+Dask worker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from prefect import Task, unmapped
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import BaseAnnotation, opaque
 from pydantic import BaseModel
+
+from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +48,12 @@ class PubTask(Task[P, R]):
     # The parent types these methods by overloads that an override cannot repeat.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task, as `prefect.Task` does."""
-        args, kwargs = self._with_pubs(_opaque, args, kwargs)
+        args, kwargs = self._wrapped(_opaque, args, kwargs)
         return super().__call__(*args, **kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Submit the task to the flow's task runner, as `prefect.Task` does."""
-        args, kwargs = self._with_pubs(_opaque, args, kwargs)
+        args, kwargs = self._wrapped(_opaque, args, kwargs)
         return super().submit(*args, **kwargs)
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,7 +66,7 @@ class PubTask(Task[P, R]):
         """
         args = tuple(_shared(value) for value in args)
         kwargs = {name: _shared(value) for name, value in kwargs.items()}
-        args, kwargs = self._with_pubs(_opaque_elements, args, kwargs)
+        args, kwargs = self._wrapped(_opaque_elements, args, kwargs)
         return super().map(*args, **kwargs)
 
     def with_options(self, **options: Any) -> Any:
@@ -73,9 +76,15 @@ class PubTask(Task[P, R]):
         changed.__class__ = type(self)
         return changed
 
-    def _with_pubs(
+    def _wrapped(
         self, wrap: Callable[[object], object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        whole = {
+            name: opaque(value)
+            for name, value in kwargs.items()
+            if isinstance(value, (BaseModel, JobReferenceDict))
+        }
+        kwargs = {**kwargs, **whole}
         if "pubs" in kwargs:
             return args, {**kwargs, "pubs": wrap(kwargs["pubs"])}
         position = list(inspect.signature(self.fn).parameters).index("pubs")

@@ -42,12 +42,6 @@ Pub: TypeAlias = "SamplerPub | EstimatorPub"
 def collect_pubs(pubs: object) -> list[object]:
     """Return the PUB-like objects as a list, so that they can be read more than once.
 
-    Args:
-        pubs: An iterable of PUB-like objects, a generator too; or one bare circuit or coerced PUB.
-
-    Returns:
-        The PUB-like objects, untouched.
-
     Raises:
         InputError: If there is nothing to iterate over, or no PUB in it.
     """
@@ -78,12 +72,6 @@ def collect_pubs(pubs: object) -> list[object]:
 def known_pubs(pubs: object) -> list[object] | None:
     """Return the PUBs of a job that exists already, where the caller knows them.
 
-    Args:
-        pubs: As for `collect_pubs`; None or an empty list where they are not known.
-
-    Returns:
-        The PUB-like objects, or None.
-
     Raises:
         InputError: If it is nothing that can hold PUBs.
 
@@ -102,13 +90,6 @@ def known_pubs(pubs: object) -> list[object] | None:
 
 def coerce_pubs(pubs: object, primitive: PrimitiveName) -> list[Pub]:
     """Turn PUB-like objects into the primitive's native PUBs.
-
-    Args:
-        pubs: As for `collect_pubs`.
-        primitive: Which primitive the PUBs are for.
-
-    Returns:
-        Native PUBs, without the shots or the precision of the call.
 
     Raises:
         InputError: If one of them is no PUB of this primitive; ``path`` says which.
@@ -143,9 +124,6 @@ def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:
     The classic sampler gives such a circuit an empty result, and refuses an empty register itself.
     A register into which nothing is measured is read as zeros by both.
 
-    Args:
-        pubs: Native PUBs for a client-side sampler.
-
     Raises:
         InputError: If a circuit has no classical register, or an empty one; ``path`` says which.
     """
@@ -168,12 +146,6 @@ def refuse_pubs_without_outcome(pubs: Sequence[Pub]) -> None:
 def check_shots(shots: object) -> int | None:
     """Return the shots of a call as a plain number.
 
-    Args:
-        shots: What the call says; None where it leaves them to the options.
-
-    Returns:
-        The shots, or None.
-
     Raises:
         InputError: If it is no whole number above 0.
 
@@ -192,12 +164,6 @@ def check_shots(shots: object) -> int | None:
 
 def check_precision(precision: object) -> float | None:
     """Return the precision of a call as a plain number.
-
-    Args:
-        precision: What the call says; None where it leaves it to the options.
-
-    Returns:
-        The precision, or None.
 
     Raises:
         InputError: If it is no number above 0.

@@ -15,11 +15,9 @@ pay for the same job twice.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.error_facts import is_error, iter_error_chain
-from qcsc_prefect.core.errors import JobWaitTimeoutError, SubmissionError
+from qcsc_prefect.core.prefect.retries import retry_condition
 from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import NEW_JOB_RULES, QISKIT_RETRY_RULES
 from qcsc_prefect.integrations.qiskit.error_translation import (
@@ -43,9 +41,7 @@ __all__ = [
     "translate_qiskit_submission_error",
 ]
 
-_NEVER_REPEATED = (JobWaitTimeoutError, SubmissionError)
-
-logger = logging.getLogger(__name__)
+_is_worth_a_retry = retry_condition(QISKIT_RETRY_RULES)
 
 
 def qiskit_retry_delays() -> list[int]:
@@ -104,15 +100,4 @@ def should_retry_qiskit_fetch_failure(
     Returns:
         True where the error in the state carries facts that speak for another try. Never raises.
     """
-    error = getattr(state, "data", None)
-    if not is_error(error):
-        return False
-    try:
-        links = iter_error_chain(error, with_members=True)
-        if any(is_error(link, _NEVER_REPEATED) for link in links):
-            return False
-        advice = classify_qiskit_error(error)
-    except Exception:  # the error at hand must reach the user, not one about classifying it
-        logger.exception("Could not tell whether %s may be retried", type(error).__name__)
-        return False
-    return advice.answer is RetryAnswer.RETRY
+    return _is_worth_a_retry(_task, _task_run, state)

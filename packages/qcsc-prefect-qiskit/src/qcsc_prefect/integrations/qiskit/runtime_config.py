@@ -7,18 +7,11 @@ from collections.abc import Mapping
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 
-__all__ = ["backend_name_of", "require_one_config", "resolve_config"]
+__all__ = ["backend_name_of", "require_config", "require_one_config", "resolve_config"]
 
 
 def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | None:
     """Return the backend of a call: the configuration's, or the one that is named beside it.
-
-    Args:
-        config: The configuration.
-        given: The call's own ``backend_name``.
-
-    Returns:
-        The name, or None where neither is given.
 
     Raises:
         ConfigurationError: If the call's name is blank.
@@ -36,10 +29,6 @@ def backend_name_of(config: QiskitRuntimeConfig, given: str | None) -> str | Non
 def require_one_config(runtime_block_name: object, runtime_config: object) -> None:
     """Refuse a call that names no configuration, or two, or one of another type.
 
-    Args:
-        runtime_block_name: Name of a saved block, or None.
-        runtime_config: Inline configuration, or None.
-
     Raises:
         ConfigurationError: If both or neither is given, or what is given is neither a name nor a
             configuration; it is a ``ValueError`` too.
@@ -55,11 +44,21 @@ def require_one_config(runtime_block_name: object, runtime_config: object) -> No
             "runtime_block_name refused: expected the name of a saved QiskitRuntimeConfig block, "
             f"got {type(runtime_block_name).__name__}. Pass a configuration as runtime_config=."
         )
-    if not isinstance(runtime_config, QiskitRuntimeConfig | None):
+    if runtime_config is not None:
+        require_config("runtime_config", runtime_config)
+
+
+def require_config(argument: str, given: object) -> None:
+    """Refuse what is no configuration.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    if not isinstance(given, QiskitRuntimeConfig):
         # Not what it is: a mapping may hold a token.
         raise ConfigurationError(
-            "runtime_config refused: expected a QiskitRuntimeConfig, got "
-            f"{type(runtime_config).__name__}. {_config_to_write(runtime_config)}"
+            f"{argument} refused: expected a QiskitRuntimeConfig, got {type(given).__name__}. "
+            f"{_config_to_write(given)}"
         )
 
 
@@ -71,7 +70,7 @@ def _config_to_write(given: object) -> str:
     if isinstance(given, BackendV2):
         return f"Name the backend in one: QiskitRuntimeConfig(..., backend_name={given.name!r})."
     if isinstance(given, str):
-        return "The name of a saved block is runtime_block_name."
+        return "The name of a saved block is runtime_block_name, or QiskitRuntimeConfig.load's."
     return "Make one, or a subclass of it with a get_service or get_backend of its own."
 
 
@@ -79,13 +78,6 @@ async def resolve_config(
     runtime_block_name: str | None, runtime_config: QiskitRuntimeConfig | None
 ) -> QiskitRuntimeConfig:
     """Return the configuration of a call, loading the block where it is named.
-
-    Args:
-        runtime_block_name: Name of a saved block.
-        runtime_config: Inline configuration.
-
-    Returns:
-        The configuration.
 
     Raises:
         ConfigurationError: If both or neither is given, or one of another type, there is no block

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from reprlib import repr as shortened
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from qcsc_prefect.core.errors import ConfigurationError, InputError
+from qcsc_prefect.core.engine.identity import (
+    DEFAULT_VISIBILITY_DELAY,
+    SubmissionIdentity,
+    job_tag,
+)
+from qcsc_prefect.core.engine.once import Submission, Submitter
+from qcsc_prefect.core.engine.patience import SubmissionPatience
+from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
+from qcsc_prefect.core.reference import JobReference
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.account_identity import account_identity
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
 from qcsc_prefect.integrations.qiskit.cache import configuration_identity, submit_key
 from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
+from qcsc_prefect.integrations.qiskit.client_errors import COME_BACK_LATER
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.execution_modes import current_group
 from qcsc_prefect.integrations.qiskit.input_digest import (
-    build_qiskit_estimator_input_digest,
-    build_qiskit_sampler_input_digest,
+    ESTIMATOR_PREFIX,
+    SAMPLER_PREFIX,
+    build_input_digest_of,
+)
+from qcsc_prefect.integrations.qiskit.job_tags import (
+    found_with_others,
+    has_room,
+    own_tags,
+    refuse_bad_tags,
 )
 from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
-from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
+from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 from qcsc_prefect.integrations.qiskit.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.plain_values import plain_mapping
 from qcsc_prefect.integrations.qiskit.pubs import (
     a_job,
     check_precision,
@@ -31,39 +49,25 @@ from qcsc_prefect.integrations.qiskit.pubs import (
 )
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.integrations.qiskit.submission import Submission, Submitter
-from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
-from qcsc_prefect.integrations.qiskit.submission_memory import SubmissionIdentity
-from qcsc_prefect.integrations.qiskit.submission_patience import SubmissionPatience
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-    from qcsc_prefect.core.reference import JobReference
+    from qcsc_prefect.core.engine.identity import ChosenInput
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.chosen_digest import ChosenInput
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
+    from qcsc_prefect.integrations.qiskit.jobs.service import QiskitJobService
     from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
 
 __all__ = [
-    "DEFAULT_VISIBILITY_DELAY",
     "JobArguments",
     "PreparedSubmission",
     "SubmitCache",
     "find_submitted_job",
     "prepare_submission",
-    "submission_tag",
     "submit_job",
     "told_cache",
 ]
-
-#: Seconds after which the service's search is taken to show a new job for certain.
-DEFAULT_VISIBILITY_DELAY = 30.0
-#: Limits that the service puts on the tags of a job.
-_MAX_TAGS = 8
-_MAX_TAG_LENGTH = 86
 
 
 @dataclass(frozen=True)
@@ -132,16 +136,18 @@ class PreparedSubmission:
     """A job that is about to be submitted once.
 
     Attributes:
-        request: The job; its tags hold those of the identity.
+        config: The configuration of the call.
+        request: The job.
+        draft: Its reference, which has no job id yet; its tags hold those of the identity.
         identity: The names under which the submission is remembered.
         service: Where to.
-        config: The configuration of the call.
     """
 
     config: QiskitRuntimeConfig
     request: JobRequest
+    draft: JobReference
     identity: SubmissionIdentity
-    service: JobService
+    service: QiskitJobService
 
 
 async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> PreparedSubmission:
@@ -163,9 +169,16 @@ async def prepare_submission(arguments: JobArguments, cache: SubmitCache) -> Pre
         cache = replace(cache, visibility_delay=0.0)
     account = account_identity(config, service.instance)
     identity = await run_blocking(_identity, arguments, request, config, cache, account)
-    request = replace(request, tags=(*request.tags, *identity.tags))
-    _refuse_bad_tags(request.tags)
-    return PreparedSubmission(config, _found_with_others(request, service), identity, service)
+    tags = [*own_tags(request.options), *identity.tags]
+    refuse_bad_tags(tags)
+    draft = _draft(
+        arguments,
+        request,
+        found_with_others(tags) if service.instance else tags,
+        input_digest=identity.input_digest,
+        content_digest=identity.content_digest,
+    )
+    return PreparedSubmission(config, request, draft, identity, service)
 
 
 async def submit_job(
@@ -191,62 +204,49 @@ async def submit_job(
         JobError: If the service could not be asked whether the job was submitted before.
         SubmissionError: If the service refused the job.
     """
-    logger = run_logger()
     if cache is not None:
         prepared = await prepare_submission(arguments, cache)
-        submitter = Submitter(
-            prepared.service,
-            logger,
-            runtime_block_name=arguments.runtime_block_name,
-            patience=_patience(),
-            cancel_job_on_cancellation=cancel_job_on_cancellation,
-        )
-        submission = await submitter.submit_once(
+        submission = await _submitter(
+            prepared.service, prepared.request, cancel_job=cancel_job_on_cancellation
+        ).submit_once(
             prepared.request,
+            prepared.draft,
             prepared.identity,
-            SubmissionLedger.current(logger),
+            PrefectLedger(),
             refresh=refresh_requested(),
         )
         if submission.reused:
             tell_of_an_earlier_kind(
-                submission.reference, arguments.primitive, prepared.config, logger
+                submission.reference, arguments.primitive, prepared.config, run_logger()
             )
         return submission
     arguments = replace(arguments, options=options_mapping(arguments.options))
     config = await resolve_config(arguments.runtime_block_name, arguments.runtime_config)
     request = await run_blocking(_job_request, arguments, config)
-    _refuse_bad_tags(request.tags)
+    tags = own_tags(request.options)
+    refuse_bad_tags(tags)
     service = await open_job_service(config, request.backend_name)
     tag = None
-    if service.instance is not None and len(request.tags) < _MAX_TAGS:
+    if service.instance is not None and has_room(tags):
         tag = f"qcsc-once-{uuid4().hex}"
-        request = replace(request, tags=(*request.tags, tag))
-    request = _found_with_others(request, service)
-    submitter = Submitter(
-        service,
-        logger,
-        runtime_block_name=arguments.runtime_block_name,
-        patience=_patience(),
-        cancel_job_on_cancellation=cancel_job_on_cancellation,
-    )
+        tags.append(tag)
     chosen = await run_blocking(_chosen, arguments, request, config)
-    return await submitter.submit(
+    draft = _draft(
+        arguments,
         request,
-        tag=tag,
-        visibility_delay=DEFAULT_VISIBILITY_DELAY,
+        found_with_others(tags) if service.instance else tags,
         input_digest=arguments.input_digest,
         content_digest=None if chosen is None else chosen.content_digest,
     )
+    submitter = _submitter(service, request, cancel_job=cancel_job_on_cancellation)
+    return await submitter.submit(request, draft, tag=tag)
 
 
-async def find_submitted_job(
-    prepared: PreparedSubmission, *, runtime_block_name: str | None
-) -> JobReference | None:
+async def find_submitted_job(prepared: PreparedSubmission) -> JobReference | None:
     """Return the job of a submission that may have been cut short, without submitting one.
 
     Args:
         prepared: The submission.
-        runtime_block_name: The saved configuration, for the reference.
 
     Returns:
         The job, or None where there is none that can be used.
@@ -254,30 +254,51 @@ async def find_submitted_job(
     Raises:
         JobError: If the service could not be asked.
     """
-    logger = run_logger()
-    submitter = Submitter(prepared.service, logger, runtime_block_name=runtime_block_name)
-    return await submitter.find(
-        prepared.request, prepared.identity, SubmissionLedger.current(logger)
+    submitter = _submitter(prepared.service, prepared.request)
+    return await submitter.find_submitted(
+        prepared.request, prepared.draft, prepared.identity, PrefectLedger()
     )
 
 
-def submission_tag(primitive: str, input_digest: str, settings: str) -> str:
-    """Return the tag under which the service lists the jobs of an input.
+def _submitter(
+    service: QiskitJobService, request: JobRequest, *, cancel_job: bool = False
+) -> Submitter[JobRequest]:
+    limits = WireLimits.current()
+    return Submitter(
+        service,
+        run_logger(),
+        SubmissionPatience(
+            failing=limits.pursuit,
+            first_pause=min(2.0, limits.patience / 30),
+            come_back_later=COME_BACK_LATER,
+        ),
+        cancel_job_on_cancellation=cancel_job,
+        remark=f", with the client's {request.implementation.replace('_', '-')} primitives",
+        shield=shielded,
+    )
 
-    Args:
-        primitive: Which primitive.
-        input_digest: Digest of the input.
-        settings: Digest of shots or precision and options, which a chosen digest need not hold.
 
-    Returns:
-        77 characters, within the service's limit of 86.
-
-    Example:
-        >>> len(submission_tag("estimator", "qiskit-estimator-input-" + 64 * "0", 64 * "0"))
-        77
-    """
-    named = f"{primitive} {settings} {input_digest}"
-    return f"qcsc-prefect-{hashlib.sha256(named.encode()).hexdigest()}"
+def _draft(
+    arguments: JobArguments,
+    request: JobRequest,
+    tags: list[str],
+    *,
+    input_digest: str | None,
+    content_digest: str | None,
+) -> JobReference:
+    """Return the reference of a job before it has an id, or refuse what it cannot hold."""
+    return JobReference(
+        primitive=request.primitive,
+        program_type=request.program,
+        backend_name=request.backend_name,
+        runtime_block_name=arguments.runtime_block_name,
+        shots=request.shots,
+        precision=request.precision,
+        input_digest=input_digest,
+        content_digest=content_digest,
+        options=dict(plain_mapping(request.options)) or None,
+        tags=tags or None,
+    )
 
 
 def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobRequest:
@@ -302,52 +323,9 @@ def _job_request(arguments: JobArguments, config: QiskitRuntimeConfig) -> JobReq
         shots=check_shots(arguments.shots),
         precision=check_precision(arguments.precision),
         options=options,
-        tags=_own_tags(options),
         implementation=implementation,
         group=current_group(config),
     )
-
-
-def _patience() -> SubmissionPatience:
-    limits = WireLimits.current()
-    return SubmissionPatience(failing=limits.pursuit, first_pause=min(2.0, limits.patience / 30))
-
-
-def _own_tags(options: Mapping[str, object]) -> tuple[str, ...]:
-    environment = options.get("environment") or {}
-    tags = environment.get("job_tags") if isinstance(environment, dict) else None
-    if tags is None:
-        return ()
-    if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
-        path = "options.environment.job_tags"
-        raise InputError(
-            f"{path} refused: expected a list of strings, got {shortened(tags)}.", path=path
-        )
-    return tuple(tags)
-
-
-def _refuse_bad_tags(tags: tuple[str, ...]) -> None:
-    path = "options.environment.job_tags"
-    if len(tags) > _MAX_TAGS:
-        raise InputError(
-            f"{path} refused: with those that name the input there are {len(tags)} tags, and the "
-            f"service takes {_MAX_TAGS}. Leave {len(tags) - _MAX_TAGS} out.",
-            path=path,
-        )
-    for index, tag in enumerate(tags):
-        if len(tag) > _MAX_TAG_LENGTH:
-            raise InputError(
-                f"{path}[{index}] refused: {len(tag)} characters, and the service takes "
-                f"{_MAX_TAG_LENGTH}. Shorten it.",
-                path=f"{path}[{index}]",
-            )
-
-
-def _found_with_others(request: JobRequest, service: JobService) -> JobRequest:
-    """Add the tag by which one search finds all jobs of this process, where there is room."""
-    if service.instance is None or len(request.tags) == _MAX_TAGS:
-        return request
-    return replace(request, tags=(*request.tags, PROCESS_TAG))
 
 
 def _identity(
@@ -359,7 +337,17 @@ def _identity(
 ) -> SubmissionIdentity:
     digest = arguments.input_digest
     if digest is None:
-        digest = _input_digest(arguments, request, cache, extra=config.input_identity())
+        digest = build_input_digest_of(
+            arguments.primitive,
+            request.pubs,
+            request.effort,
+            backend_name=request.backend_name,
+            runtime_block_name=arguments.runtime_block_name,
+            options=arguments.options,
+            cache_scope=cache.scope,
+            cache_namespace=cache.namespace,
+            extra=config.input_identity(),
+        )
     settings = settings_digest(
         arguments.primitive,
         request.pubs,
@@ -375,11 +363,12 @@ def _identity(
             configuration={**configuration_identity(runtime_config=config), **account},
             backend_name=request.backend_name,
         ),
-        tag=submission_tag(arguments.primitive, digest, settings),
+        tag=job_tag(arguments.primitive, settings, digest),
         input_digest=digest,
         lifetime=cache.lifetime,
         visibility_delay=cache.visibility_delay,
         chosen=_chosen(arguments, request, config, is_trusted=cache.trust_input_digest),
+        content_prefix=SAMPLER_PREFIX if arguments.primitive == "sampler" else ESTIMATOR_PREFIX,
     )
 
 
@@ -401,34 +390,4 @@ def _chosen(
         extra=config.input_identity(),
         logger=run_logger(),
         is_trusted=is_trusted,
-    )
-
-
-def _input_digest(
-    arguments: JobArguments,
-    request: JobRequest,
-    cache: SubmitCache,
-    *,
-    extra: Mapping[str, str] | None,
-) -> str:
-    if arguments.primitive == "sampler":
-        return build_qiskit_sampler_input_digest(
-            request.pubs,
-            backend_name=request.backend_name,
-            runtime_block_name=arguments.runtime_block_name,
-            shots=request.shots,
-            options=arguments.options,
-            cache_scope=cache.scope,
-            cache_namespace=cache.namespace,
-            extra=extra,
-        )
-    return build_qiskit_estimator_input_digest(
-        request.pubs,
-        backend_name=request.backend_name,
-        runtime_block_name=arguments.runtime_block_name,
-        precision=request.precision,
-        options=arguments.options,
-        cache_scope=cache.scope,
-        cache_namespace=cache.namespace,
-        extra=extra,
     )

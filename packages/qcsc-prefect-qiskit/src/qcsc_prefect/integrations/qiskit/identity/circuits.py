@@ -21,7 +21,7 @@ from qcsc_prefect.integrations.qiskit.identity.params import located_tree, value
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation, Parameter, QuantumCircuit
 
@@ -69,10 +69,13 @@ class CircuitScope:
         # Names are unique within one circuit, which Qiskit enforces.
         number = self.numbers_by_name.get(parameter.name)
         if number is None:
-            numbers = self.numbers
-            number = (numbers.number if self.is_inside else numbers.number_by_name)(parameter)
-            self.numbers_by_name[parameter.name] = number
+            number = self.numbers_by_name[parameter.name] = self.new_number(parameter)
         return number
+
+    @property
+    def new_number(self) -> Callable[[Parameter], int]:
+        """What numbers a parameter whose name this circuit has not met yet."""
+        return self.numbers.number if self.is_inside else self.numbers.number_by_name
 
     def nested(self, part: QuantumCircuit | Operation) -> NestedForm:
         """Return the form of what stands inside of an operation of this circuit."""

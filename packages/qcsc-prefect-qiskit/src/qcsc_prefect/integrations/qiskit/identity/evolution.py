@@ -13,6 +13,7 @@ from qiskit.synthesis.evolution import ProductFormula
 
 from qcsc_prefect.core.canonical_path import LocatedErrors
 from qcsc_prefect.core.errors import UnsupportedTypeError
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 from qcsc_prefect.integrations.qiskit.identity.parameters import constant_value, expression_form
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def operator_tree(
     """Return an operator's terms in the order in which it holds them."""
     if isinstance(operator, SparsePauliOp):
         if operator.coeffs.dtype == object:
-            coefficients: object = [_number_tree(value, numbers) for value in operator.coeffs]
+            coefficients: object = call_on_deep_stack(
+                lambda: [_number_tree(value, numbers) for value in operator.coeffs]
+            )
         else:
             coefficients = operator.coeffs.astype(np.complex128)
         paulis = operator.paulis

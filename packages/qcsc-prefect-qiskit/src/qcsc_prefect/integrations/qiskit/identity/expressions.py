@@ -35,12 +35,7 @@ def condition_tree(
     condition: expr.Expr | Clbit | ClassicalRegister | tuple[Clbit | ClassicalRegister, int],
     circuit: QuantumCircuit,
 ) -> dict[str, object]:
-    """Return the condition of a loop or a branch, or the target of a switch.
-
-    Args:
-        condition: An expression, a bit or a register, or one with the value that it must have.
-        circuit: The circuit in which the condition stands.
-    """
+    """Return the condition of a loop or a branch, or the target of a switch."""
     if isinstance(condition, expr.Expr):
         return {"expression": expression_form(condition, circuit)}
     if isinstance(condition, tuple):

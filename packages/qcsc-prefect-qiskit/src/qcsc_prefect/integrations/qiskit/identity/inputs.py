@@ -10,9 +10,9 @@ from qcsc_prefect.core.digest import digest_value, input_identity
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.identity import client_values  # noqa: F401 - registers
 from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
-from qcsc_prefect.integrations.qiskit.identity.options import options_tree
 from qcsc_prefect.integrations.qiskit.identity.pubs import estimator_pub_forms, sampler_pub_forms
 from qcsc_prefect.integrations.qiskit.identity.registry import identity_registry
+from qcsc_prefect.integrations.qiskit.native_options import options_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ def sampler_identity(
         "pubs": forms,
         "backend_name": backend_name,
         "runtime_block_name": runtime_block_name,
-        "options": options_tree(options),
+        "options": options_mapping(options) or {},
     }
     return input_identity(
         inputs,
@@ -85,7 +85,7 @@ def estimator_identity(
         "pubs": forms,
         "backend_name": backend_name,
         "runtime_block_name": runtime_block_name,
-        "options": options_tree(options),
+        "options": options_mapping(options) or {},
     }
     return input_identity(
         inputs,
@@ -98,12 +98,8 @@ def estimator_identity(
 
 def digest(prefix: str, identity: Mapping[str, object]) -> str:
     """Return the digest of an identity with its prefix in front."""
-
-    def value() -> str:
-        return digest_value(identity, domain=prefix, registry=identity_registry)
-
     try:
-        return f"{prefix}-{call_on_deep_stack(value)}"
+        return f"{prefix}-{digest_value(identity, domain=prefix, registry=identity_registry)}"
     except UnsupportedTypeError as error:
         way_out = "Leave it out, or give an input_digest of your own."
         error.args = (f"{error}. {way_out}",)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,11 +28,13 @@ from qiskit.circuit import (
     Qubit,
     Reset,
 )
+from qiskit.circuit.exceptions import CircuitError
 
 from qcsc_prefect.core.canonical import canonical_bytes
 from qcsc_prefect.core.canonical_arrays import iter_typed_array_blocks
 from qcsc_prefect.core.canonical_path import LocatedErrors, join_path
 from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 from qcsc_prefect.integrations.qiskit.identity.operations import operation_tree
 from qcsc_prefect.integrations.qiskit.identity.parameters import expression_form
 
@@ -108,7 +110,8 @@ class InstructionColumns:
             The trees of operations, which the writer is to write before this goes on.
         """
         self._new_operations, self._new_expressions = [], []
-        standard = [each for each in instructions if each.is_standard_gate()]
+        is_standard = [each.is_standard_gate() for each in instructions]
+        standard = list(compress(instructions, is_standard))
         columns = self._parameter_columns(list(map(_params_of, standard)), first, instructions)
         keys = zip(
             map(_name_of, standard), columns.signatures, map(_label_of, standard), strict=True
@@ -116,14 +119,14 @@ class InstructionColumns:
         known = self._operation_of_key
         kinds: list[int] = []
         clbits: list[Clbit] = []
-        for instruction in instructions:
-            if instruction.is_standard_gate():
+        for instruction, is_known_kind in zip(instructions, is_standard, strict=True):
+            if is_known_kind:
                 key = next(keys)
                 number = known.get(key)
                 if number is None:
                     number = known[key] = self._standard_gate(*key, instruction)
             else:
-                operation = instruction.operation
+                operation = _operation_of(instruction, first + len(kinds))
                 number = self._known_operation(operation)
                 if number is None:
                     place = f"data[{first + len(kinds)}].operation"
@@ -160,6 +163,12 @@ class InstructionColumns:
         if types <= _BARE:
             numbers = self._bare_numbers(values)
             return _ParameterColumns(map("p".__mul__, map(len, params)), parameters=numbers)
+        # One thread for all of them.
+        return call_on_deep_stack(lambda: self._sorted_columns(params, first, instructions))
+
+    def _sorted_columns(
+        self, params: list[list[Any]], first: int, instructions: Sequence[CircuitInstruction]
+    ) -> _ParameterColumns:
         signatures: list[str] = []
         columns = _ParameterColumns(signatures)
         letters = ""
@@ -178,10 +187,10 @@ class InstructionColumns:
 
     def _bare_numbers(self, parameters: list[Parameter]) -> list[int]:
         names = list(map(_name_of, parameters))
-        numbers = self._scope.numbers_by_name
+        numbers, new_number = self._scope.numbers_by_name, self._scope.new_number
         for name, parameter in zip(names, parameters, strict=True):
             if name not in numbers:
-                self._scope.number(parameter)
+                numbers[name] = new_number(parameter)
         return list(map(numbers.__getitem__, names))
 
     def _sort(self, value: ParameterExpression | float, columns: _ParameterColumns) -> str:
@@ -235,6 +244,18 @@ class InstructionColumns:
         ):
             # What has something inside is the same object each time it is read from a circuit.
             self._same_operations[id(operation)] = operation, number
+
+
+def _operation_of(instruction: CircuitInstruction, number: int) -> Operation:
+    """Return what an instruction does, which Qiskit makes where it is asked for."""
+    try:
+        return instruction.operation
+    except CircuitError as error:
+        # Qiskit 2.6 reads a delay of 1.5 us from a QPY file as one of 1.5 dt, which is none.
+        path = f"data[{number}].operation"
+        raise InputError(
+            f"Qiskit cannot make this operation: {error.message}", path=path
+        ) from error
 
 
 def _plain_key(operation: Operation) -> Hashable | None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qiskit.primitives.containers.object_array import object_array
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
+from scipy.sparse import csr_array
 
 from qcsc_prefect.core.canonical_path import join_path
 from qcsc_prefect.core.errors import InputError, UnsupportedTypeError
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Observables", "TermTable", "observables_form", "term_table"]
 
-#: Terms that are packed into bits at a time.
-BLOCK_TERMS = 512
+#: Letters, a byte each, that are packed into bits at a time: as many terms as that holds.
+BLOCK_LETTERS = 1 << 18
 
 #: Coefficients up to this magnitude count as zero: `SparseObservable.simplify`'s default.
 ZERO_TOLERANCE = 1e-8
@@ -78,10 +79,6 @@ class Observables:
 def observables_form(observables: object, num_qubits: int) -> Observables:
     """Take observables in any form that an estimator PUB accepts.
 
-    Args:
-        observables: One observable, or a nested list or an array of them.
-        num_qubits: Qubits of the circuit that they are measured on.
-
     Raises:
         InputError: If one of them is not Hermitian, is zero, or does not fit the circuit.
         UnsupportedTypeError: If one of them is not an observable.
@@ -123,7 +120,7 @@ def term_table(observable: object, *, simplified: bool = False) -> TermTable:
     """
     num_qubits, rows, coefficients = _packed_terms(observable)
     order, distinct = _row_order(rows)
-    rows, coefficients = rows[order], coefficients[order]
+    rows, coefficients = rows.take(order, axis=0), coefficients[order]
     if not simplified:
         if not distinct:
             rows, coefficients = _merged(rows, coefficients)
@@ -190,8 +187,8 @@ def _pack_labels(
     for letter, code in _LETTERS.items():
         codes[ord(letter)] = code
     rows = _Rows(len(labels), num_qubits)
-    for start in range(0, len(labels), BLOCK_TERMS):
-        part = labels[start : start + BLOCK_TERMS]
+    for terms in rows.blocks():
+        part = labels[terms]
         text = "".join(part)
         if not text.isascii():
             raise InputError("a label holds a character that is not ASCII")
@@ -200,7 +197,7 @@ def _pack_labels(
             raise InputError(f"a label holds letters other than {''.join(_LETTERS)}")
         block = rows.empty_block(len(part))
         block[:, :num_qubits] = letters[:, ::-1]
-        rows.put(start, block)
+        rows.put(terms, block)
     try:
         coefficients = np.asarray(list(observable.values()), dtype=np.complex128)
     except (TypeError, ValueError, OverflowError) as error:
@@ -212,17 +209,15 @@ def _pack_sparse_observable(
     observable: SparseObservable,
 ) -> tuple[int, npt.NDArray[np.uint8], Coefficients]:
     rows = _Rows(observable.num_terms, observable.num_qubits)
-    for start in range(0, observable.num_terms, BLOCK_TERMS):
+    for terms in rows.blocks():
         # A part of an observable hands out its arrays several times faster than the whole does
         # parts of them.
-        part = observable[start : start + BLOCK_TERMS]
+        part = observable[terms]
         block = rows.empty_block(part.num_terms)
-        firsts = np.arange(0, block.size, block.shape[1], dtype=np.int64)
-        boundaries = np.asarray(part.boundaries).astype(np.int64)
-        places = np.repeat(firsts, boundaries[1:] - boundaries[:-1])
-        places += np.asarray(part.indices)
-        block.reshape(-1)[places] = np.asarray(part.bit_terms)
-        rows.put(start, block)
+        columns = np.asarray(part.indices).view(np.int32)
+        row_ends = np.asarray(part.boundaries).astype(np.int32)
+        letters = csr_array((np.asarray(part.bit_terms), columns, row_ends), shape=block.shape)
+        rows.put(terms, letters.toarray(out=block))
     return observable.num_qubits, rows.packed, _real_if_exact(np.asarray(observable.coeffs))
 
 
@@ -240,20 +235,23 @@ class _Rows:
         self._width = -(-num_qubits // 8)
         self.packed = np.zeros((num_terms, 2 * self._width), np.uint8)
 
+    def blocks(self) -> Iterator[slice]:
+        """Return the terms in parts that are small enough to be packed at a time."""
+        return _blocks(len(self.packed), 8 * self._width)
+
     def empty_block(self, num_terms: int) -> npt.NDArray[np.uint8]:
         """Return room for the letters of some terms, a byte for each qubit and some to spare."""
         return np.zeros((num_terms, 8 * self._width), np.uint8)
 
-    def put(self, start: int, letters: npt.NDArray[np.uint8]) -> None:
-        """Pack the letters of terms, the first of which is number `start`."""
+    def put(self, terms: slice, letters: npt.NDArray[np.uint8]) -> None:
+        """Pack the letters of some terms."""
         width = self._width
         if self.packed.shape[1] == 2 * width and letters.size and letters.max() > _LETTERS["Y"]:
             self.packed = np.hstack([self.packed, np.zeros_like(self.packed)])
         flat = letters.reshape(-1)
-        stop = start + len(letters)
         for plane in range(self.packed.shape[1] // width if width else 0):
             bits = np.packbits(flat & _PLANE_BITS[plane], bitorder="little")
-            self.packed[start:stop, plane * width : (plane + 1) * width] = bits.reshape(-1, width)
+            self.packed[terms, plane * width : (plane + 1) * width] = bits.reshape(-1, width)
 
 
 def _pack_rows(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -262,13 +260,19 @@ def _pack_rows(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     width = -(-num_qubits // 8)
     packed = np.empty((count, width), np.uint8)
     # Rows that end on a byte are packed as one long row, several times faster than one by one.
-    padded = np.zeros((min(count, BLOCK_TERMS), 8 * width), bool)
-    for start in range(0, count, BLOCK_TERMS):
-        part = bits[start : start + BLOCK_TERMS]
-        padded[: len(part), :num_qubits] = part
-        flat = padded[: len(part)].reshape(-1)
-        packed[start : start + len(part)] = np.packbits(flat, bitorder="little").reshape(-1, width)
+    for terms in _blocks(count, 8 * width):
+        part = bits[terms]
+        padded = np.zeros((len(part), 8 * width), bool)
+        padded[:, :num_qubits] = part
+        bits_of_part = np.packbits(padded.reshape(-1), bitorder="little")
+        packed[terms] = bits_of_part.reshape(-1, width)
     return packed
+
+
+def _blocks(count: int, letters: int) -> Iterator[slice]:
+    """Cut a number of terms, each of some letters, into blocks of `BLOCK_LETTERS` at most."""
+    step = max(1, BLOCK_LETTERS // max(1, letters))
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def _row_order(rows: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], bool]:

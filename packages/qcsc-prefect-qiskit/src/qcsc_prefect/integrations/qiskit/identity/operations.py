@@ -78,10 +78,6 @@ def operation_tree(operation: Operation, scope: CircuitScope) -> dict[str, objec
     Its keys are the operation's attributes where there are such, so that paths name what a user
     wrote.
 
-    Args:
-        operation: Any operation of a circuit.
-        scope: The circuit in which it stands.
-
     Raises:
         UnsupportedTypeError: If the operation, or something inside it, cannot be encoded
             faithfully; `path` says where.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import qiskit
 
 from qcsc_prefect.core.errors import InputError
+from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +84,14 @@ def expression_form(expression: ParameterExpression, numbers: ParameterNumbers) 
         InputError: If the expression has an operator without a canonical form, or is deeper than
             what Qiskit can write.
     """
-    if not expression.parameters:
-        return constant_value(expression.numeric())
     if expression.is_symbol():
         return [["p", numbers.number(_symbol_of(expression))]]
+    return call_on_deep_stack(lambda: _compound_form(expression, numbers))
+
+
+def _compound_form(expression: ParameterExpression, numbers: ParameterNumbers) -> ExpressionForm:
+    if not expression.parameters:
+        return constant_value(expression.numeric())
     # Qiskit has no public way to walk an expression; the steps that it writes into QPY are the
     # one form that all supported versions share.
     steps = expression._qpy_replay  # noqa: SLF001

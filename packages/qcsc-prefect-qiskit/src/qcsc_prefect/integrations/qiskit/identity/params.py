@@ -68,10 +68,6 @@ def located_tree(step: str, value: object, scope: CircuitScope) -> object:
 def value_tree(value: object, scope: CircuitScope) -> object:  # noqa: ARG001
     """Return a parameter of an instruction as a plain value, an array, a tree or a circuit.
 
-    Args:
-        value: The parameter.
-        scope: The circuit in which the instruction stands.
-
     Raises:
         UnsupportedTypeError: If the parameter has no canonical form.
     """

@@ -57,10 +57,6 @@ class EstimatorPubForm:
 def sampler_pub_forms(pubs: object, shots: object) -> list[SamplerPubForm]:
     """Take sampler PUBs in any form that the primitive accepts.
 
-    Args:
-        pubs: An iterable of PUBs, or one circuit.
-        shots: Shots of those PUBs that have none of their own, or None.
-
     Raises:
         InputError: If a PUB is not one; `path` names it.
     """
@@ -86,10 +82,6 @@ def sampler_pub_forms(pubs: object, shots: object) -> list[SamplerPubForm]:
 
 def estimator_pub_forms(pubs: object, precision: object) -> list[EstimatorPubForm]:
     """Take estimator PUBs in any form that the primitive accepts.
-
-    Args:
-        pubs: An iterable of PUBs.
-        precision: Precision of those PUBs that have none of their own, or None.
 
     Raises:
         InputError: If a PUB is not one; `path` names it.

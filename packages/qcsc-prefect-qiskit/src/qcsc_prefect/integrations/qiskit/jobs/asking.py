@@ -41,16 +41,7 @@ async def ask_service(
 ) -> T:
     """Ask the service of a configuration in a thread, once more with a new one if it is refused.
 
-    Args:
-        config: The configuration.
-        question: What to ask; it gets the native service and may block.
-        doing: What is tried, as a phrase that "failed" can follow.
-        job_id: The job that the question is about.
-        job_is_done: Whether that job is known to have ended with a result.
-        seconds: How long to wait for the answer; None until it comes, or its requests are given up.
-
-    Returns:
-        The answer.
+    `doing` is a phrase that "failed" can follow; `seconds` limit the wait for the answer.
 
     Raises:
         JobError: If there is none; it carries the facts.

@@ -47,13 +47,6 @@ async def instance_for_backend(
 ) -> ConfiguredInstance:
     """Find the instance through which the jobs on a backend go.
 
-    Args:
-        config: The configuration.
-        backend_name: The backend.
-
-    Returns:
-        The instance.
-
     Raises:
         QiskitRuntimeConfigError: If no service can be made, or it has no such backend.
         JobError: If the service could not be asked.
@@ -78,14 +71,6 @@ async def instance_of_job(
     config: QiskitRuntimeConfig, job_id: str, recorded: str | None
 ) -> ConfiguredInstance:
     """Find the instance that has a job.
-
-    Args:
-        config: The configuration.
-        job_id: The job.
-        recorded: The instance that stands in the job's reference, where it does.
-
-    Returns:
-        The instance.
 
     Raises:
         ConfigurationError: If the reference names an instance that this configuration does not

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
+from qcsc_prefect.core.engine.job_age import moment_of
+from qcsc_prefect.core.engine.service import JobState, JobStatus, ListedJob
 from qcsc_prefect.core.errors import JobError
-from qcsc_prefect.integrations.qiskit.job_age import moment_of
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, UNREADABLE
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus, ListedJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,7 +29,7 @@ from qcsc_prefect.integrations.qiskit.runtime.owned_service import own_connectio
 from qcsc_prefect.integrations.qiskit.runtime.wire import watch_post
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from qiskit_ibm_runtime import IBMBackend, RuntimeJobV2
     from qiskit_ibm_runtime.session import Session
@@ -60,13 +60,18 @@ class NativeSubmission(NamedTuple):
 
 
 def submit_natively(
-    backend: IBMBackend, request: JobRequest, *, secrets: Iterable[str] = ()
+    backend: IBMBackend,
+    request: JobRequest,
+    tags: Sequence[str] = (),
+    *,
+    secrets: Iterable[str] = (),
 ) -> NativeSubmission:
     """Submit a job through the native primitive; blocks.
 
     Args:
         backend: The native backend.
         request: The job.
+        tags: Tags under which the service is to list it.
         secrets: Texts that must stand in no message.
 
     Returns:
@@ -79,7 +84,7 @@ def submit_natively(
     """
     if request.implementation == "client_side":
         refuse_circuits_not_isa(request.pubs, backend)  # they leave that to the service
-    prepared = _prepared(backend, request, secrets)
+    prepared = _prepared(backend, request, tags, secrets)
     if request.group is None:
         return _send(backend, request, secrets, prepared, None)
     if not request.group.is_open_on(backend):
@@ -161,10 +166,15 @@ def _has_ended(group: ExecutionGroup, backend: IBMBackend) -> bool:
         return False  # the refusal says more
 
 
-def _prepared(backend: IBMBackend, request: JobRequest, secrets: Iterable[str]) -> PreparedRun:
+def _prepared(
+    backend: IBMBackend, request: JobRequest, tags: Sequence[str], secrets: Iterable[str]
+) -> PreparedRun:
     prepared = PreparedRun(backend)
     primitive = create_primitive(
-        request.primitive, prepared, _options_with_tags(request), request.implementation
+        request.primitive,
+        prepared,
+        _options_with_tags(request.options, tags),
+        request.implementation,
     )
 
     def run(pubs: Sequence[Pub]) -> None:
@@ -260,12 +270,12 @@ def _unreadable(error: Exception, request: JobRequest, secrets: Iterable[str]) -
     )
 
 
-def _options_with_tags(request: JobRequest) -> dict[str, object]:
-    options = dict(request.options)
-    if request.tags:
+def _options_with_tags(given: Mapping[str, object], tags: Sequence[str]) -> dict[str, object]:
+    options = dict(given)
+    if tags:
         environment = options.get("environment")
         options["environment"] = {
             **(environment if isinstance(environment, dict) else {}),
-            "job_tags": list(request.tags),
+            "job_tags": list(tags),
         }
     return options

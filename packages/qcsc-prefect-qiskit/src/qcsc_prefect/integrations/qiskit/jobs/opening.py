@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 
 if TYPE_CHECKING:
     from qcsc_prefect.core.reference import JobReference
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobService
+    from qcsc_prefect.integrations.qiskit.jobs.service import QiskitJobService
 
 __all__ = ["open_job_service", "open_service_of_job"]
 
 LOCAL_CHANNEL = "local"
 
 
-async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> JobService:
+async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> QiskitJobService:
     """Return the service that runs the jobs of a configuration on a backend.
 
     Args:
@@ -40,7 +40,9 @@ async def open_job_service(config: QiskitRuntimeConfig, backend_name: str) -> Jo
     return runtime_job_service(await instance_for_backend(config, backend_name))
 
 
-async def open_service_of_job(config: QiskitRuntimeConfig, reference: JobReference) -> JobService:
+async def open_service_of_job(
+    config: QiskitRuntimeConfig, reference: JobReference
+) -> QiskitJobService:
     """Return the service that has a job.
 
     Args:
@@ -65,7 +67,7 @@ async def open_service_of_job(config: QiskitRuntimeConfig, reference: JobReferen
     return runtime_job_service(found)
 
 
-def _local_service(config: QiskitRuntimeConfig) -> JobService:
+def _local_service(config: QiskitRuntimeConfig) -> QiskitJobService:
     from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
 
     return local_job_service(config)

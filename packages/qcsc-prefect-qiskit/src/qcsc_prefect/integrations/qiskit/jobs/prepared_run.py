@@ -61,14 +61,7 @@ class PreparedRun(Session):  # type: ignore[misc]
                 ) from error
 
     def send(self, mode: Session | None) -> RuntimeJobV2:
-        """Send it; blocks.
-
-        Args:
-            mode: The batch or session that the job goes into; None for a job by itself.
-
-        Returns:
-            The native job.
-        """
+        """Send it; blocks."""
         if mode is not None:
             return mode._run(**self._arguments)  # noqa: SLF001 - what the client's primitives call
         return super()._run(**self._arguments)

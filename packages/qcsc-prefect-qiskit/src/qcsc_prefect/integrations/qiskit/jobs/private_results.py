@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from qcsc_prefect.core.engine.cancelling import finish_though_cancelled
 from qcsc_prefect.core.errors import StorageUnreadableError
-from qcsc_prefect.integrations.qiskit.finishing import finish_though_cancelled
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
-from qcsc_prefect.integrations.qiskit.run_storage import RunStorage
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
+from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.shield import shielded
+from qcsc_prefect.core.prefect.storage import RunStorage
+from qcsc_prefect.core.prefect.task_runs import run_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -76,13 +77,15 @@ class PrivateResults:
                     _SECONDS_TO_FINISH,
                 )
 
-        return await finish_though_cancelled(keep(), after_cancellation, seconds=_SECONDS_TO_FINISH)
+        return await finish_though_cancelled(
+            keep(), after_cancellation, seconds=_SECONDS_TO_FINISH, shield=shielded
+        )
 
     async def _write(self, job_id: str, text: str) -> None:
         """Keep the text of a result; it is on storage when this returns, or the log says why."""
         try:
             key, content = self._key(job_id), text.encode()
-            await self._storage.write(key, b"\n".join([_first_line(key, content), content]))
+            await self._storage.write(key, lambda: b"\n".join([_first_line(key, content), content]))
         except Exception as error:  # noqa: BLE001 - storage blocks raise errors of any kind
             run_logger().warning(
                 "The result of the private job %s was downloaded, which can be done once, but "

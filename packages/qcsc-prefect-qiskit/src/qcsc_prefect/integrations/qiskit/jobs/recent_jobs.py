@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
+    from qcsc_prefect.core.engine.service import ListedJob
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
-    from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob
 
 __all__ = ["RecentJobs", "jobs_created_since"]
 

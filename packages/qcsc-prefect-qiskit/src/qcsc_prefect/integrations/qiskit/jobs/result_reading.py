@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qiskit.primitives import PrimitiveResult
 
 from qcsc_prefect.core.errors import JobWaitTimeoutError, ResultUnavailableError
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult
 from qcsc_prefect.integrations.qiskit.runtime.wire import whole_results
 
@@ -36,12 +36,6 @@ def download_result(native_job: RuntimeJobV2) -> str:
     The native ``result()`` would ask for the job's state once more, and decode in one go with the
     download; the result of a private job, which can be read once, would be lost with an error.
 
-    Args:
-        native_job: The job.
-
-    Returns:
-        The text of the result.
-
     Raises:
         ResultUnavailableError: If the service has none now.
     """
@@ -63,15 +57,7 @@ def download_result(native_job: RuntimeJobV2) -> str:
 async def decode_within(
     seconds: float | None, native_job: RuntimeJobV2, text: str
 ) -> FetchedResult:
-    """Decode the text of a result with the job's own decoders, in a thread.
-
-    Args:
-        seconds: How long that may take; None for ever.
-        native_job: The job.
-        text: What `download_result` returned.
-
-    Returns:
-        The native result.
+    """Decode the text of a result with the job's own decoders, in a thread; None: for ever.
 
     Raises:
         ResultUnavailableError: If the text is no result.

@@ -1,4 +1,4 @@
-"""The real service behind the protocol of `qcsc_prefect.integrations.qiskit.jobs.service`.
+"""The real service behind `QiskitJobService`.
 
 Everything that reaches the network is the native client; every call of it runs in a thread, and
 what it raises is translated into errors that carry facts and no credentials.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qiskit_ibm_runtime.api.exceptions import RequestsApiError
 
+from qcsc_prefect.core.engine.service import ListedJob, SubmittedJob
 from qcsc_prefect.core.errors import (
     JobError,
     ResultUnavailableError,
@@ -32,7 +33,7 @@ from qcsc_prefect.integrations.qiskit.jobs.native_submission import (
 from qcsc_prefect.integrations.qiskit.jobs.private_results import PrivateResults
 from qcsc_prefect.integrations.qiskit.jobs.recent_jobs import RecentJobs, jobs_created_since
 from qcsc_prefect.integrations.qiskit.jobs.result_reading import decode_within, download_result
-from qcsc_prefect.integrations.qiskit.jobs.service import ListedJob, SubmittedJob
+from qcsc_prefect.integrations.qiskit.jobs.service import QiskitJobService
 from qcsc_prefect.integrations.qiskit.jobs.status_questions import StatusQuestions
 from qcsc_prefect.integrations.qiskit.pubs import a_job
 from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
@@ -44,14 +45,10 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService, RuntimeJobV2
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
+    from qcsc_prefect.core.engine.service import AwaitedJob, JobStatus
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
-    from qcsc_prefect.integrations.qiskit.jobs.service import (
-        AwaitedJob,
-        FetchedResult,
-        JobRequest,
-        JobStatus,
-    )
+    from qcsc_prefect.integrations.qiskit.jobs.service import FetchedResult, JobRequest
 
 __all__ = ["RuntimeJobService", "runtime_job_service"]
 
@@ -73,17 +70,15 @@ def runtime_job_service(found: ConfiguredInstance) -> RuntimeJobService:
         return _services[key]
 
 
-class RuntimeJobService:
+class RuntimeJobService(QiskitJobService):
     """Jobs of one instance on the real service.
 
     Args:
         found: The instance, with a configuration that leads to it alone.
     """
 
-    instance: str | None
     #: A second look this soon finds a job that ran at once; jobs take longer on a real device.
     first_pause = 0.3
-    shows_jobs_at_once = False
 
     def __init__(self, found: ConfiguredInstance) -> None:
         self.instance = found.crn
@@ -101,24 +96,24 @@ class RuntimeJobService:
         session = self._connection(service)._session  # noqa: SLF001 - the client hides it
         return datetime.now(UTC) + clock_ahead(session)
 
-    async def submit(self, request: JobRequest) -> SubmittedJob:
+    async def submit(self, request: JobRequest, tags: Sequence[str] = ()) -> SubmittedJob:
         """Hand a job over, once, and return as soon as its id is known."""
         with self._recent.submission():
             try:
-                return await self._submit(request)
+                return await self._submit(request, tags)
             except SubmissionError as error:
                 if error.status != _UNAUTHORIZED:
                     raise
             # Nothing was accepted, and an access token may be refused that was good a minute ago.
             get_service_pool().discard(self._config)
-            return await self._submit(request)
+            return await self._submit(request, tags)
 
-    async def _submit(self, request: JobRequest) -> SubmittedJob:
+    async def _submit(self, request: JobRequest, tags: Sequence[str]) -> SubmittedJob:
         try:
             return await get_service_pool().call_backend(
                 self._config,
                 request.backend_name,
-                lambda backend: self._submit_on(backend, request),
+                lambda backend: self._submit_on(backend, request, tags),
             )
         except SubmissionError:
             raise
@@ -134,8 +129,10 @@ class RuntimeJobService:
             )
         raise nothing_submitted(reason, request.backend_name)
 
-    def _submit_on(self, backend: IBMBackend, request: JobRequest) -> SubmittedJob:
-        submitted = submit_natively(backend, request, secrets=secrets_of(self._config))
+    def _submit_on(
+        self, backend: IBMBackend, request: JobRequest, tags: Sequence[str]
+    ) -> SubmittedJob:
+        submitted = submit_natively(backend, request, tags, secrets=secrets_of(self._config))
         return SubmittedJob(
             submitted.job.job_id(),
             request.backend_name,
@@ -143,10 +140,12 @@ class RuntimeJobService:
             submitted.session_id,
         )
 
-    def prepare(self, backend_name: str) -> None:
-        """Begin to load a backend that a submission is about to need."""
+    def prepare(self, request: JobRequest) -> None:
+        """Begin to load the backend that a submission is about to need."""
         # What goes wrong with it is raised where the backend is needed.
-        loading = asyncio.ensure_future(get_service_pool().backend(self._config, backend_name))
+        loading = asyncio.ensure_future(
+            get_service_pool().backend(self._config, request.backend_name)
+        )
         loading.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
@@ -327,5 +326,4 @@ def _start_anew_in_child() -> None:
     _services.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_start_anew_in_child)

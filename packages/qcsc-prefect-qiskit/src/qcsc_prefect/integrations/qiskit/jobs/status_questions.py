@@ -8,12 +8,12 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from qcsc_prefect.core.engine.service import JobState, JobStatus
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.error_translation import redacted, translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.jobs.asking import CLIENT_ERRORS, ask_service, secrets_of
 from qcsc_prefect.integrations.qiskit.jobs.listing import list_page, read_job, status_of
-from qcsc_prefect.integrations.qiskit.jobs.service import JobState, JobStatus
 from qcsc_prefect.integrations.qiskit.jobs.status_search import search_for
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService
     from qiskit_ibm_runtime.api.client import RuntimeClient
 
+    from qcsc_prefect.core.engine.service import AwaitedJob
     from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
-    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob
 
 __all__ = ["StatusQuestions"]
 

@@ -19,8 +19,8 @@ from qcsc_prefect.integrations.qiskit.jobs.listing import PAGE, creation_time, i
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from qcsc_prefect.core.engine.service import AwaitedJob
     from qcsc_prefect.integrations.qiskit.jobs.listing import RawJob
-    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob
 
 __all__ = ["ListPage", "search_for"]
 

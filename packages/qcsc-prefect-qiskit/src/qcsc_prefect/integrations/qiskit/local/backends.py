@@ -34,9 +34,6 @@ class LocalBackends:
     def backend(self, name: str) -> BackendV2:
         """Return the backend of a name; blocks.
 
-        Args:
-            name: A fake backend such as ``fake_manila``, or ``aer_simulator``.
-
         Raises:
             QiskitRuntimeConfigError: If there is none of this name, or the configuration's own
                 method fails.

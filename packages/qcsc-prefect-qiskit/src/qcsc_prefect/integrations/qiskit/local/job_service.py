@@ -1,4 +1,4 @@
-"""The embedded default behind the protocol of `qcsc_prefect.integrations.qiskit.jobs.service`."""
+"""The embedded default behind `QiskitJobService`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from qcsc_prefect.core.engine.service import JobState, JobStatus, ListedJob, SubmittedJob
 from qcsc_prefect.core.errors import (
     DamagedRecordError,
     JobError,
@@ -15,14 +16,11 @@ from qcsc_prefect.core.errors import (
     RecordError,
     ResultUnavailableError,
 )
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.jobs.service import (
     FetchedResult,
-    JobState,
-    JobStatus,
     JobTimes,
-    ListedJob,
-    SubmittedJob,
+    QiskitJobService,
 )
 from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
 from qcsc_prefect.integrations.qiskit.local.memory import refuse_what_does_not_fit
@@ -44,8 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
+    from qcsc_prefect.core.engine.service import AwaitedJob
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.service import AwaitedJob, JobRequest
+    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
 
 __all__ = ["LocalJobService", "local_job_service"]
 
@@ -72,10 +71,9 @@ def local_job_service(config: QiskitRuntimeConfig | None = None) -> LocalJobServ
     return _services.setdefault((store.root, key), LocalJobService(store, LocalBackends(config)))
 
 
-class LocalJobService:
+class LocalJobService(QiskitJobService):
     """Runs jobs on local backends, in threads of whichever process asks for them."""
 
-    instance: str | None = None
     first_pause = 0.05
     shows_jobs_at_once = True
 
@@ -84,33 +82,15 @@ class LocalJobService:
         self._backends = backends
         self._runner = LocalRunner(store, backends)
 
-    async def now(self) -> datetime:
-        """Return the present: this machine dates its jobs itself."""
-        return datetime.now(UTC)
-
-    async def submit(self, request: JobRequest) -> SubmittedJob:
+    async def submit(self, request: JobRequest, tags: Sequence[str] = ()) -> SubmittedJob:
         """Store the job whole, start it, and return its id."""
-        job = await run_blocking(self._store_job, request)
+        job = await run_blocking(self._store_job, request, tags)
         self._runner.start(job.job_id)
         return SubmittedJob(job.job_id, job.backend_name, job.created)
-
-    def prepare(self, backend_name: str) -> None:
-        """Do nothing: a backend on this machine is made in no time that could be saved."""
 
     async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
         """List the jobs that carry a tag, oldest first."""
         return await run_blocking(self._listed, tag, created_after)
-
-    async def jobs_beside(
-        self,
-        job_id: str,  # noqa: ARG002 - here a search by tag costs nothing
-        tag: str,
-        created_after: datetime | None,
-        *,
-        since: datetime,  # noqa: ARG002
-    ) -> list[ListedJob]:
-        """List the jobs that carry the tag of a job which has just been submitted."""
-        return await self.jobs_with_tag(tag, created_after)
 
     async def jobs_seen_late(
         self,
@@ -194,13 +174,6 @@ class LocalJobService:
         """Call a blocking function in a thread."""
         return await run_blocking(function)
 
-    async def forget_result_text(self, fetched: FetchedResult) -> None:
-        """Do nothing: a local result can be read as often as wanted."""
-
-    def job_url(self, job_id: str) -> str | None:  # noqa: ARG002
-        """Return None: no page shows a job of this machine."""
-        return None
-
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; a simulation that runs already goes on, and its result is dropped."""
         return await run_blocking(self._cancel, job_id)
@@ -213,7 +186,7 @@ class LocalJobService:
         outcome = LocalOutcome(state="CANCELLED", completed=datetime.now(UTC), message="cancelled")
         return self._store.finish(job, outcome)
 
-    def _store_job(self, request: JobRequest) -> LocalJob:
+    def _store_job(self, request: JobRequest, tags: Sequence[str]) -> LocalJob:
         backend = self._backends.backend(request.backend_name)
         # What the native run would refuse is refused here, before anything is stored.
         create_primitive(request.primitive, backend, request.options, request.implementation)
@@ -227,7 +200,7 @@ class LocalJobService:
             shots=request.shots,
             precision=request.precision,
             options=dict(request.options),
-            tags=list(request.tags),
+            tags=list(tags),
             implementation=request.implementation,
         )
         self._store.create(job, encode_inputs(list(request.pubs)))

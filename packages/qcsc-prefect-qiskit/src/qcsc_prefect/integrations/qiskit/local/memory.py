@@ -32,10 +32,6 @@ _IDLE = frozenset({"barrier", "delay"})
 def refuse_what_does_not_fit(request: JobRequest, backend: BackendV2) -> None:
     """Refuse circuits that need more memory than there is; blocks.
 
-    Args:
-        request: The job.
-        backend: The local backend.
-
     Raises:
         InputError: If a circuit needs more; ``path`` says which, the message how much it needs.
     """

@@ -34,7 +34,9 @@ from typing import Literal, TypeVar
 import msgspec
 from prefect.settings import PREFECT_HOME
 
+from qcsc_prefect.core.atomic_files import create_file_once, write_file_atomically
 from qcsc_prefect.core.bounded_files import file_limit, read_regular_file, structure_limit
+from qcsc_prefect.core.engine.sealed_json import sealed, unsealed_json
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     DamagedRecordError,
@@ -42,13 +44,11 @@ from qcsc_prefect.core.errors import (
     JobNotFoundError,
     RecordError,
 )
-from qcsc_prefect.integrations.qiskit.durable_files import create_file_once, write_file_atomically
+from qcsc_prefect.core.prefect.locks import ProcessLock
 from qcsc_prefect.integrations.qiskit.primitive_choice import (
     PrimitiveImplementation,  # noqa: TC001 - msgspec reads a field's type at run time
 )
-from qcsc_prefect.integrations.qiskit.process_locks import ProcessLock
 from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName  # noqa: TC001 - likewise
-from qcsc_prefect.integrations.qiskit.sealed_json import sealed, unsealed_json
 
 __all__ = ["MAX_BYTES", "MAX_JOBS", "LocalJob", "LocalJobStore", "LocalOutcome"]
 

@@ -84,16 +84,7 @@ class Distribution:
 def distributions_of(
     result: object, pubs: Sequence[object] | None = None, *, most: int
 ) -> tuple[list[Distribution], int]:
-    """Count the outcomes of each register of a sampler result.
-
-    Args:
-        result: A native ``PrimitiveResult``; one without registers gives nothing.
-        pubs: What was submitted, from which the swept parameter is read.
-        most: Number of registers that are counted, in the result's order.
-
-    Returns:
-        The distributions, and the number of all registers that hold data.
-    """
+    """Count the outcomes of each register of a sampler result."""
     registers = [
         (index, name, item)
         for index, pub_result in enumerate(result if isinstance(result, PrimitiveResult) else ())

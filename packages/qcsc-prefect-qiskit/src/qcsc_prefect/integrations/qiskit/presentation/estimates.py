@@ -45,15 +45,7 @@ class Estimates:
 
 
 def estimates_of(result: object, pubs: Sequence[object] | None = None) -> list[Estimates]:
-    """Return the expectation values of each PUB of an estimator result.
-
-    Args:
-        result: A native ``PrimitiveResult``; one without expectation values gives nothing.
-        pubs: What was submitted, from which the swept parameter is read.
-
-    Returns:
-        One item for each PUB that holds expectation values.
-    """
+    """Return the expectation values of each PUB of an estimator result."""
     if not isinstance(result, PrimitiveResult):
         return []
     matching = pubs is not None and len(pubs) == len(result)

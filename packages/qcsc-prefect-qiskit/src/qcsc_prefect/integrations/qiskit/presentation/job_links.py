@@ -20,15 +20,6 @@ def job_page_url(job_id: str, *, channel: str | None, service_url: str | None = 
     `Workloads page <https://quantum.cloud.ibm.com/docs/guides/monitor-job>`_; the address
     returned opens it with the job id in its search field.
 
-    Args:
-        job_id: The job's id.
-        channel: The channel of the service that ran it.
-        service_url: The service's address, where it is not the channel's own.
-
-    Returns:
-        The address, or None for a job that no public page shows: of the local channel, or of a
-        service at an address of its own.
-
     Example:
         >>> job_page_url("d1c0qmyv3z50008ah8x0", channel="ibm_quantum_platform")
         'https://quantum.cloud.ibm.com/workloads?search=d1c0qmyv3z50008ah8x0'

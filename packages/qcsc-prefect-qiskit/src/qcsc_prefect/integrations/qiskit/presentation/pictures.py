@@ -77,16 +77,7 @@ def plottable(estimates: Sequence[Estimates]) -> list[Estimates]:
 def draw_distributions(
     distributions: Sequence[Distribution], *, caption: str, pub_names: Sequence[str]
 ) -> str | None:
-    """Draw a panel of bars for each register, or of shares along its sweep.
-
-    Args:
-        distributions: Those to draw; the first six are.
-        caption: A line about where the data are from.
-        pub_names: What to call each PUB of the job.
-
-    Returns:
-        The picture as a ``data:`` URI, or None where it is too large to store.
-    """
+    """Draw a panel of bars for each register, or of shares along its sweep."""
     panels = distributions[:MOST_PANELS]
     heights = [len(item.top) + bool(item.more) for item in panels]
     figure, axes = _figure(caption, len(panels), heights=heights)
@@ -108,14 +99,6 @@ def draw_estimates(
     """Draw expectation values with their standard errors.
 
     PUBs of one value each share a panel; a PUB with a sweep has a panel of its own.
-
-    Args:
-        estimates: Those to draw, see :func:`plottable`.
-        caption: A line about where the data are from.
-        pub_names: What to call each PUB of the job.
-
-    Returns:
-        The picture as a ``data:`` URI, or None where it is too large to store.
     """
     single = [item for item in estimates if item.values.size == 1]
     swept = [item for item in estimates if item.values.size > 1][: MOST_PANELS - bool(single)]

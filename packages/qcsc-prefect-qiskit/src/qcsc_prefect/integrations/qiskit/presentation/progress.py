@@ -109,14 +109,7 @@ class JobProgress:
         queue_position: int | None = None,
         word: str | None = None,
     ) -> None:
-        """Take note of the job's state, as :meth:`note` does, from a coroutine.
-
-        Args:
-            state: The job's state, by the name that the native client's ``status()`` gives it.
-            waited_seconds: Time since the waiting began.
-            queue_position: The job's position in the queue, where the service gives it.
-            word: The service's own word for the state, where it has one.
-        """
+        """Take note of the job's state, as :meth:`note` does, from a coroutine."""
         self.note(
             state=state, waited_seconds=waited_seconds, queue_position=queue_position, word=word
         )
@@ -159,13 +152,7 @@ class JobProgress:
             self._sender = asyncio.create_task(self._send_pending())
 
     async def finish(self, *, state: str, waited_seconds: float, word: str | None = None) -> None:
-        """Show the job's last state and end.
-
-        Args:
-            state: The state in which the waiting ended: final, or not where it was given up.
-            waited_seconds: Time since the waiting began.
-            word: As for :meth:`note`.
-        """
+        """Show the job's last state and end."""
         self._last_state = None
         self.note(state=state, waited_seconds=waited_seconds, word=word)
         self._finished = True

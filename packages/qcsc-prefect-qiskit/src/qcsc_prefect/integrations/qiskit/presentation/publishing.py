@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.core.metadata import JobMetadata
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_in_pool
+from qcsc_prefect.core.threads import run_in_pool
 from qcsc_prefect.integrations.qiskit.presentation.artifact_keys import artifact_key_for
 
 if TYPE_CHECKING:
@@ -88,13 +88,6 @@ async def publish_job_artifacts(
 
     Never raises because of the artifacts: with the Prefect API down it costs at most five
     seconds and one line in the log.
-
-    Args:
-        output: The output of a run or fetch task.
-        artifact_key: The user's key, any text.
-        job_url: The page of the job, where the output's metadata do not name it.
-        pubs: What was submitted; lets a plot name the swept parameter.
-        logger: Where the line goes if the artifacts could not be made.
     """
     pictures: list[_Picture] | None = None
     content = await _in_thread(logger, "artifacts", lambda: _content(output, job_url, pubs))

@@ -31,17 +31,6 @@ def short_repr(
 ) -> str:
     """Write an object that stands for a job as one line.
 
-    Args:
-        kind: The name of its class.
-        primitive: ``sampler`` or ``estimator``.
-        state: The job's state, where known.
-        backend_name: Its backend.
-        job_id: Its id.
-        facts: Further facts to name, if they are not None.
-
-    Returns:
-        A line in angle brackets, since it is no code that would make the object.
-
     Example:
         >>> short_repr("JobOutput", primitive="sampler", state="DONE", backend_name="ibm_x",
         ...            job_id="d1c0", facts={"shots": 4096})
@@ -62,19 +51,7 @@ def html_repr(
     job_url: str | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> str:
-    """Write an object that stands for a job as HTML, for ``_repr_html_``.
-
-    Args:
-        primitive: ``sampler`` or ``estimator``.
-        state: The job's state, where known.
-        backend_name: Its backend.
-        job_id: Its id.
-        job_url: The page that shows the job; taken only if it is an https address.
-        facts: Further facts to show in rows, if they are not None.
-
-    Returns:
-        A self-contained piece of HTML in which every value is escaped.
-    """
+    """Write an object that stands for a job as HTML, for ``_repr_html_``."""
     code = f"<code>{html.escape(job_id)}</code>" if job_id else "<i>not known</i>"
     if job_url is not None and job_url.startswith("https://"):
         code += (

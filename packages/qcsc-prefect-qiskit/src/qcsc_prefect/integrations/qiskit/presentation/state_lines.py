@@ -17,16 +17,6 @@ def state_line(
 ) -> str:
     """Say in one line what state a job is in, for a log or a terminal.
 
-    Args:
-        job_id: The job's id.
-        backend_name: Its backend, where known.
-        state: Its state, as the client names it.
-        waited_seconds: Time since somebody began to wait for it.
-        queue_position: Its position in the queue, where the service gives it.
-
-    Returns:
-        The line, without a final newline.
-
     Example:
         >>> state_line(
         ...     job_id="d1c0", backend_name="ibm_x", state="QUEUED", waited_seconds=180,

@@ -45,19 +45,7 @@ def summary_markdown(
     pictures: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> str:
-    """Write the summary of a finished job.
-
-    Args:
-        metadata: What is known about the job.
-        distributions: Distributions of its sampler registers.
-        estimates: Its expectation values.
-        pictures: ``data:`` URIs of pictures to show, by what they show.
-        notes: Sentences about what the artifacts leave out.
-
-    Returns:
-        Markdown with a heading, a table of the job's facts, what came out in short, a table of
-        its PUBs, and its options and software.
-    """
+    """Write the summary of a finished job."""
     parts = [
         _heading(metadata),
         _facts_table(metadata),

@@ -31,15 +31,7 @@ _SHARE_DIGITS = 4
 
 
 def outcomes_table(distributions: Sequence[Distribution]) -> list[dict[str, Cell]]:
-    """Return the top outcomes of each register, one in a row.
-
-    Args:
-        distributions: The registers' distributions.
-
-    Returns:
-        Rows of PUB, register, outcome, count, share of the counted shots, its standard error,
-        and a bar; after the top outcomes of a register, one row sums up the others.
-    """
+    """Return the top outcomes of each register, one in a row."""
     rows: list[dict[str, Cell]] = []
     for distribution in distributions:
         highest = distribution.top[0][1]
@@ -73,15 +65,7 @@ def outcomes_table(distributions: Sequence[Distribution]) -> list[dict[str, Cell
 
 
 def values_table(estimates: Sequence[Estimates]) -> tuple[list[dict[str, Cell]], int]:
-    """Return the expectation values of an estimator result, one in a row.
-
-    Args:
-        estimates: The PUBs' values.
-
-    Returns:
-        At most 200 rows of PUB, point of the sweep, swept parameter, value and standard error,
-        and the number of all values.
-    """
+    """Return rows of an estimator's values, 200 at most, and the number of all values."""
     rows: list[dict[str, Cell]] = []
     parameters = sorted({item.axis.parameter for item in estimates if item.axis is not None})
     swept = any(item.values.ndim for item in estimates)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.errors import JobError
+from qcsc_prefect.core.errors import JobError, QCSCPrefectError
+from qcsc_prefect.integrations.qiskit.config_failures import own_backend_failure
 from qcsc_prefect.integrations.qiskit.error_translation import translate_qiskit_error
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
 from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from qiskit_ibm_runtime import IBMBackend, QiskitRuntimeService
 
@@ -25,23 +26,17 @@ def load_backend(
     *,
     again: bool,
     own: Callable[[], IBMBackend] | None = None,
+    secrets: Sequence[str] = (),
 ) -> IBMBackend:
     """Return a backend with its calibration; blocks.
 
-    Args:
-        service: The native service.
-        name: Name of the backend.
-        lookup: Held meanwhile: a lookup changes the service's active instance, and takes one
-            connection.
-        again: Whether the service was asked for this backend before.
-        own: Makes the backend, where the configuration has a way of its own.
-
-    Returns:
-        The native backend.
+    The lock is held meanwhile: a lookup changes the service's active instance, and takes one
+    connection. `again` says that the service was asked for this backend before.
 
     Raises:
         QiskitBackendNotFoundError: If the client says so, which it does for any fault.
         JobError: If the backend could not be read; it carries the facts.
+        QiskitRuntimeConfigError: If somebody's own method fails in its own way.
     """
     from qiskit.exceptions import QiskitError
     from qiskit.providers.exceptions import QiskitBackendNotFoundError
@@ -55,13 +50,28 @@ def load_backend(
                 backend.refresh()
             # Loads the calibration; threads that share the object would each load it otherwise.
             backend.target  # noqa: B018
-    except QiskitBackendNotFoundError:
+    except (QiskitBackendNotFoundError, QCSCPrefectError):
         raise
     except (QiskitError, RequestException) as error:
         raise translate_qiskit_error(
             error, job_id=None, backend_name=name, doing="Reading the backend"
         ) from None
-    return backend
+    except Exception as error:
+        method = _own_method(service, own)
+        if method is None:
+            raise
+        failure = own_backend_failure(method, error, secrets)
+    else:
+        return backend
+    raise failure
+
+
+def _own_method(service: QiskitRuntimeService, own: Callable[[], IBMBackend] | None) -> str | None:
+    """Return the name of the method that gives the backend; None where it is the client's."""
+    if own is not None:
+        return getattr(own, "__qualname__", repr(type(own).__name__))
+    lookup = type(service).backend
+    return None if lookup.__module__.startswith("qiskit_ibm_runtime.") else lookup.__qualname__
 
 
 def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lock) -> Exception:
@@ -69,14 +79,6 @@ def why_not_found(service: QiskitRuntimeService, name: str, lookup: threading.Lo
 
     The client says "not found" for every fault. Requests that it lets fail openly tell whether
     there is one; if there is none, the name is wrong.
-
-    Args:
-        service: The native service.
-        name: Name of the backend.
-        lookup: Held while backends are listed, as `load_backend` does.
-
-    Returns:
-        The error, to be raised.
     """
     from qiskit.exceptions import QiskitError
     from requests.exceptions import RequestException

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from qcsc_prefect.integrations.qiskit.thread_outcomes import settle
+from qcsc_prefect.core.threads import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,11 @@ T = TypeVar("T")
 CALLS_AT_ONCE = 9
 
 
-async def _comes_within(seconds: float | None, future: Future[T]) -> bool:
+async def _comes_within(seconds: float, future: Future[T]) -> bool:
     """Wait for a future of another thread, and leave it alone if it takes longer.
 
     Args:
-        seconds: How long to wait; None for ever.
+        seconds: How long to wait.
         future: What to wait for.
 
     Returns:
@@ -134,6 +134,8 @@ class ClientThreads:
         outcome.set_running_or_notify_cancel()
         self._calls.put(_Call(begun, outcome, contextvars.copy_context(), function, arguments))
         try:
+            if seconds is None:
+                return await asyncio.wrap_future(outcome)
             if not await _comes_within(seconds, begun) and begun.cancel():
                 raise TimeoutError(
                     f"earlier calls of the service have not ended for {seconds:g} s, and this one "

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from qcsc_prefect.integrations.qiskit.thread_outcomes import call_for_others, settle
+from qcsc_prefect.core.threads import call_for_others, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,8 @@ class MadeOnce(Generic[T]):
         Raises:
             TimeoutError: If it takes longer.
         """
+        if self.made.done():
+            return self.made.result()
         async with asyncio.timeout(seconds):
             return await asyncio.wrap_future(self.made)
 

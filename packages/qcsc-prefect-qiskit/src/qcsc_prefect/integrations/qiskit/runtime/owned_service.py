@@ -18,6 +18,7 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 
 from qcsc_prefect.integrations.qiskit.error_translation import note_secret
+from qcsc_prefect.integrations.qiskit.runtime.shared_checks import share_checks
 from qcsc_prefect.integrations.qiskit.runtime.wire import own_requests, wait_out
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
 
@@ -73,6 +74,7 @@ def own_connection(connection: RuntimeClient) -> None:
     """
     session = connection._session  # noqa: SLF001 - the client hides it
     own_requests(session)
+    share_checks(connection)
     tokens = session.auth.tm
     note_secret(str(tokens.apikey))
     if not isinstance(tokens, _PromptTokenManager):

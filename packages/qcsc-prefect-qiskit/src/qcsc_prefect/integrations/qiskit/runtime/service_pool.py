@@ -57,6 +57,9 @@ class ServiceConfig(Protocol):
     def own_get_backend(self) -> Callable[[], IBMBackend] | None:
         """Return what makes the backend instead of the service, where there is such a thing."""
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return texts that must stand in no message."""
+
 
 @dataclass(eq=False)
 class _PooledService(MadeOnce["QiskitRuntimeService"]):
@@ -328,6 +331,7 @@ class ServicePool:
                     pooled.lookup,
                     again=known is not None,
                     own=config.own_get_backend(),
+                    secrets=config.secrets(),
                 )
 
         def forget() -> None:
@@ -383,5 +387,4 @@ def _start_anew_in_child() -> None:
     _pool = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -31,10 +31,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from qcsc_prefect.core.error_facts import http_date, retry_after_seconds
+from qcsc_prefect.core.prefect.task_runs import run_logger
 from qcsc_prefect.core.retry import RetryAnswer, advise_retry
 from qcsc_prefect.integrations.qiskit.client_errors import QISKIT_RETRY_RULES
 from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
-from qcsc_prefect.integrations.qiskit.task_runs import run_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,15 @@ if TYPE_CHECKING:
     from urllib3 import ProxyManager
     from urllib3._base_connection import BaseHTTPConnection
 
-__all__ = ["SentPost", "clock_ahead", "own_requests", "wait_out", "watch_post", "whole_results"]
+__all__ = [
+    "SentPost",
+    "clock_ahead",
+    "is_submitting",
+    "own_requests",
+    "wait_out",
+    "watch_post",
+    "whole_results",
+]
 
 T = TypeVar("T")
 
@@ -86,6 +94,11 @@ def watch_post() -> Iterator[SentPost]:
         yield post
     finally:
         _post.reset(token)
+
+
+def is_submitting() -> bool:
+    """Return whether this thread is inside of `watch_post`."""
+    return _post.get() is not None
 
 
 @contextlib.contextmanager

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+from qcsc_prefect.core.engine.memory import SubmissionMemory
 from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
+from qcsc_prefect.core.prefect.locks import hold_lock
+from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.core.reference import parse_job_reference
-from qcsc_prefect.integrations.qiskit.blocking_calls import run_blocking
+from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
 from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
-from qcsc_prefect.integrations.qiskit.process_locks import hold_lock
 from qcsc_prefect.integrations.qiskit.pub_locations import (
     PubLocation,
     PubLocations,
@@ -29,14 +32,12 @@ from qcsc_prefect.integrations.qiskit.pubs import (
     coerce_pubs,
 )
 from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.integrations.qiskit.submission_ledger import SubmissionLedger
 from qcsc_prefect.integrations.qiskit.submitting import (
     JobArguments,
     SubmitCache,
     find_submitted_job,
     prepare_submission,
 )
-from qcsc_prefect.integrations.qiskit.task_runs import refresh_requested, run_logger
 from qcsc_prefect.integrations.qiskit.wrappers.job import QCSCPrimitiveJob
 
 if TYPE_CHECKING:
@@ -156,18 +157,21 @@ async def locate_pubs(
         return await find_submitted_job(
             replace(
                 prepared,
-                request=replace(prepared.request, tags=tuple(submission.tags)),
+                draft=msgspec.structs.replace(
+                    prepared.draft,
+                    tags=submission.tags,
+                    input_digest=submission.input_digest,
+                ),
                 identity=replace(
                     prepared.identity,
                     key=submission.key,
                     tag=submission.tag,
                     input_digest=submission.input_digest,
                 ),
-            ),
-            runtime_block_name=runtime["runtime_block_name"],
+            )
         )
 
-    locations = PubLocations(SubmissionLedger.current(logger), find_job)
+    locations = PubLocations(SubmissionMemory(PrefectLedger(), logger), find_job)
     # One at a time for each account: lists that overlap must not both submit what they share.
     async with hold_lock(f"pubs {sorted(config.identity().items())}"):
         found: list[PubLocation | None] = [None] * len(keys)
@@ -189,7 +193,7 @@ async def locate_pubs(
             common: Counted = {count_name: counts.pop() if len(counts) == 1 else None}
             prepared = await prepare(new, namespace, common)
             names = [str(keys[place]) for place in missing]
-            await locations.expect(names, prepared.identity, prepared.request.tags)
+            await locations.expect(names, prepared.identity, prepared.draft.tags or ())
             reference = parse_job_reference(await submit(new, namespace, common))
             for index, place in enumerate(missing):
                 found[place] = PubLocation(reference, index, is_own=True)
