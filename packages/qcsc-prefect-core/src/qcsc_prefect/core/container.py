@@ -18,19 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from .bounded_files import LIMIT_VARIABLE, record_limit, structure_limit
-from .container_codec import (
-    MAX_PIECE_SIZE,
-    PIECE_SIZE,
-    Codec,
-    StoredBuffer,
-    piece_compressor,
-    piece_decompressor,
-    raw_pieces,
-)
-from .container_nodes import has_more_nodes
-from .container_tree import MissingTypes, StoredValue, TreeReader, TreeWriter
-from .errors import DamagedRecordError, FormatVersionError, RecordError, UnsupportedTypeError
+from core.bounded_files import LIMIT_VARIABLE, record_limit, structure_limit
+from core.container_codec import MAX_PIECE_SIZE, PIECE_SIZE, Codec, StoredBuffer, piece_compressor, piece_decompressor, raw_pieces
+from core.container_nodes import has_more_nodes
+from core.container_tree import MissingTypes, StoredValue, TreeReader, TreeWriter
+from core.errors import DamagedRecordError, FormatVersionError, RecordError, UnsupportedTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

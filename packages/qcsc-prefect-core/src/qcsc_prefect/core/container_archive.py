@@ -18,16 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .atomic_files import write_chunks_atomically
-from .bounded_files import file_limit, read_regular_file
-from .container import encode_container, read_about, read_container
-from .errors import RecordError
+from core.atomic_files import write_chunks_atomically
+from core.bounded_files import file_limit, read_regular_file
+from core.container import encode_container, read_about, read_container
+from core.errors import RecordError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from .container import Codec
+    from core.container import Codec
 
 __all__ = ["describe_result", "load_result", "save_result"]
 

@@ -12,7 +12,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Final, Literal
 
-from .errors import ConfigurationError, DamagedRecordError, RecordError
+from core.errors import ConfigurationError, DamagedRecordError, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

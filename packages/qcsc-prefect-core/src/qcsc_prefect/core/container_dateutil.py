@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dateutil import tz  # type: ignore[import-untyped]
 
-from .container_registry import Part, ValueType
+from core.container_registry import Part, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

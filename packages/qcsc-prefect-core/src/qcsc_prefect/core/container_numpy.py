@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 import numpy as np
 
-from .container_codec import StoredBuffer
-from .container_registry import Buffer, Part, ValueType
+from core.container_codec import StoredBuffer
+from core.container_registry import Buffer, Part, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

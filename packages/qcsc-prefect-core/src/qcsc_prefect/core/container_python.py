@@ -12,7 +12,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
-from .container_registry import Part, ValueType
+from core.container_registry import Part, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -22,7 +22,7 @@ from qiskit.quantum_info import (
     SparsePauliOp,
 )
 
-from .container_registry import Part, ValueType
+from core.container_registry import Part, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

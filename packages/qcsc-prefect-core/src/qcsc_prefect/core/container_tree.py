@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .container_codec import StoredBuffer
-from .container_registry import Buffer, value_type_named, value_type_of
-from .errors import DamagedRecordError, RecordError, UnsupportedTypeError
+from core.container_codec import StoredBuffer
+from core.container_registry import Buffer, value_type_named, value_type_of
+from core.errors import DamagedRecordError, RecordError, UnsupportedTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .container_registry import ValueType
+    from core.container_registry import ValueType
 
 __all__ = ["MissingTypes", "StoredValue"]
 
