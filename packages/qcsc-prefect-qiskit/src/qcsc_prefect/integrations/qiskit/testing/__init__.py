@@ -30,7 +30,12 @@ from qcsc_prefect.integrations.qiskit.testing.accounts import EmulatedAccount, E
 from qcsc_prefect.integrations.qiskit.testing.control import ServiceDescription
 from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint, RequestRecord
 from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
-from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultInjector, FaultKind, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.faults import (
+    Fault,
+    FaultInjector,
+    FaultKind,
+    RateLimit,
+)
 from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd, JobRecord, JobState
 from qcsc_prefect.integrations.qiskit.testing.random_faults import RandomFaults
 from qcsc_prefect.integrations.qiskit.testing.remote import EmulatorControlError, RemoteEmulator

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from qcsc_prefect.integrations.qiskit.testing.endpoints import route
-from qcsc_prefect.integrations.qiskit.testing.exchange import RequestRecord, Response, error_response
+from qcsc_prefect.integrations.qiskit.testing.exchange import (
+    RequestRecord,
+    Response,
+    error_response,
+)
 from qcsc_prefect.integrations.qiskit.testing.faults import FaultKind
 
 if TYPE_CHECKING:

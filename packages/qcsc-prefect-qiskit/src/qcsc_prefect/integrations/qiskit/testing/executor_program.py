@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from qiskit.exceptions import QiskitError
 
-from qcsc_prefect.integrations.qiskit.testing.programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
+from qcsc_prefect.integrations.qiskit.testing.programs import (
+    BAD_INPUT,
+    EXECUTION_FAILED,
+    ProgramFailedError,
+)
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2

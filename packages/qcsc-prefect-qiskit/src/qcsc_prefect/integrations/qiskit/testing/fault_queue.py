@@ -8,7 +8,12 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultInjector, FaultKind, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.faults import (
+    Fault,
+    FaultInjector,
+    FaultKind,
+    RateLimit,
+)
 
 if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint

@@ -10,9 +10,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
-
 from qcsc_prefect.integrations.qiskit.testing.exchange import NO_CODE, Endpoint, endpoint_named
-from qcsc_prefect.integrations.qiskit.testing.jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    INTERNAL_ERROR,
+    RAN_TOO_LONG,
+    JobEnd,
+    JobState,
+)
 
 if TYPE_CHECKING:
     from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.integrations.qiskit.testing.exchange import NO_CODE, Endpoint, Response, error_response, json_response
+from qcsc_prefect.integrations.qiskit.testing.exchange import (
+    NO_CODE,
+    Endpoint,
+    Response,
+    error_response,
+    json_response,
+)
 from qcsc_prefect.integrations.qiskit.testing.jobs import FINAL_STATES, Submission
 from qcsc_prefect.integrations.qiskit.testing.runner import PROGRAMS
 from qcsc_prefect.integrations.qiskit.testing.sessions import SESSION_CLOSED, EmulatedSession

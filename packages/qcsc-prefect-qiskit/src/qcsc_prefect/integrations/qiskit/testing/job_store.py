@@ -9,8 +9,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from qcsc_prefect.integrations.qiskit.testing.jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule, Submission
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    FINAL_STATES,
+    INTERNAL_ERROR,
+    Job,
+    JobEnd,
+    JobState,
+    Schedule,
+    Submission,
+)
 from qcsc_prefect.integrations.qiskit.testing.programs import ProgramFailedError
 
 if TYPE_CHECKING:

@@ -16,7 +16,11 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 from qiskit_ibm_runtime.execution_span import ExecutionSpans, SliceSpan
 
-from qcsc_prefect.integrations.qiskit.testing.programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
+from qcsc_prefect.integrations.qiskit.testing.programs import (
+    BAD_INPUT,
+    EXECUTION_FAILED,
+    ProgramFailedError,
+)
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2

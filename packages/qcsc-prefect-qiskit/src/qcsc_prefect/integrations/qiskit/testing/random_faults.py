@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import ConfigurationError
-
 from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint
 from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultKind, status_fault
 

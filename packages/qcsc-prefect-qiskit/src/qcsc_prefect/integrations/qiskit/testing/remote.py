@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from qcsc_prefect.core.errors import QCSCPrefectError
-
-from qcsc_prefect.integrations.qiskit.testing.control import CONTROL_PREFIX, ScheduleChange, ServiceDescription
+from qcsc_prefect.integrations.qiskit.testing.control import (
+    CONTROL_PREFIX,
+    ScheduleChange,
+    ServiceDescription,
+)
 from qcsc_prefect.integrations.qiskit.testing.exchange import RequestRecord, endpoint_named
 from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultInjector, RateLimit
 from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord

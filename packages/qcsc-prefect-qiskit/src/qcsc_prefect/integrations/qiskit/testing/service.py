@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from qcsc_prefect.core.errors import ConfigurationError
-
 from qcsc_prefect.integrations.qiskit.testing.accounts import AccessTokens, EmulatedAccount
 from qcsc_prefect.integrations.qiskit.testing.backends import emulated_backends
 from qcsc_prefect.integrations.qiskit.testing.control import Control, ServiceDescription
