@@ -29,6 +29,8 @@ from qcsc_prefect.integrations.qiskit.services.local.store import (
 )
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
+#: Seconds for one scenario: two processes that import Qiskit on a busy machine.
+PATIENCE = 300.0
 STATES = {
     "Queued": JobState.QUEUED,
     "Running": JobState.RUNNING,
@@ -109,7 +111,9 @@ class EmulatedFaults(Faults):
 async def test_the_real_client_passes(emulated: EmulatedService, config: QiskitRuntimeConfig):
     found = ConfiguredInstance(emulated.instance, config)
     faults = EmulatedFaults(emulated, RuntimeJobService(found))
-    report = await check_vendor(partial(RuntimeJobService, found), request(), faults)
+    report = await check_vendor(
+        partial(RuntimeJobService, found), request(), faults, seconds=PATIENCE
+    )
     assert report.is_right, str(report)
     assert report.not_checked == ()
 
@@ -167,7 +171,9 @@ def store(tmp_path: Path) -> LocalJobStore:
 async def test_the_jobs_of_this_machine_pass(store: LocalJobStore):
     # A result that is damaged is made again: with other samples, but for a seed.
     seeded = request(simulator={"seed_simulator": 7})
-    report = await check_vendor(partial(LocalJobService, store), seeded, LocalFaults(store))
+    report = await check_vendor(
+        partial(LocalJobService, store), seeded, LocalFaults(store), seconds=PATIENCE
+    )
     assert report.is_right, str(report)
     assert report.passed == (
         "listed under its tag",
