@@ -49,7 +49,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import RemoteEmulator
 
 if TYPE_CHECKING:
@@ -167,7 +167,14 @@ def run_bare(config: QiskitRuntimeConfig, circuits: list[QuantumCircuit]) -> flo
     _ = backend.target
 
     def one(circuit: QuantumCircuit) -> object:
-        return sampler_class(mode=backend).run([circuit], shots=SHOTS).result()
+        job = sampler_class(mode=backend).run([circuit], shots=SHOTS)
+        while True:
+            try:
+                return job.result()
+            except SystemError:
+                # Of threads that decode at the same moment some fail in CPython 3.11, by its issue
+                # gh-106905; with hundreds of them one does nearly always.
+                continue
 
     with ThreadPoolExecutor(len(circuits)) as threads:
         results = list(threads.map(one, circuits))

@@ -17,12 +17,16 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qcsc_prefect.core.conformance import Faults, check_vendor
 from qcsc_prefect.core.engine.service import JobState
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, QiskitJobService
-from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
-from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest, QiskitJobService
+from qcsc_prefect.integrations.qiskit.services.local.job_service import LocalJobService
+from qcsc_prefect.integrations.qiskit.services.local.store import (
+    LocalJob,
+    LocalJobStore,
+    LocalOutcome,
+)
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 #: Seconds for one scenario: two processes that import Qiskit on a busy machine.

@@ -22,6 +22,7 @@ from qiskit_ibm_runtime.exceptions import (
     RuntimeProgramNotFound,
 )
 
+from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit.testing import (
     EmulatedAccount,
     EmulatedInstance,
@@ -296,3 +297,36 @@ def test_a_quota_that_is_used_up_is_told() -> None:
         service = QiskitRuntimeService(**fields)
         with pytest.warns(UserWarning, match="no more time available"):
             submit(service)
+
+
+def test_the_jobs_of_an_earlier_service_go_on(emulator, service):
+    done = submit(service, job_tags=["kept"], private=True)
+    done.result()
+    emulator.faults.end_jobs("Failed", reason="It broke.", code=1234)
+    failed = submit(service)
+    left = emulator.jobs
+    with EmulatedService(backends=[BACKEND], accounts=emulator.accounts) as later:
+        later.restore_jobs(left)
+        with pytest.raises(ConfigurationError, match=f"has a job {done.job_id()} already"):
+            later.restore_jobs(left)
+        fields = later.runtime_config_fields()
+        del fields["backend_name"]
+        wait_for_end(later)
+        shown = ("id", "tags", "created", "state", "reason", "reason_code", "result_reads")
+        assert [[getattr(job, name) for name in shown] for job in later.jobs] == [
+            [getattr(job, name) for name in shown] for job in left
+        ]
+        with later.client_environment():
+            again = QiskitRuntimeService(**fields)
+            assert [job.job_id() for job in again.jobs(job_tags=["kept"])] == [done.job_id()]
+            assert again.job(failed.job_id()).error_message().endswith("It broke.")
+    elsewhere = EmulatedService(backends=["fake_lima"])
+    with pytest.raises(ConfigurationError, match="which this emulated service has not"):
+        elsewhere.restore_jobs(left)
+
+
+def wait_for_end(service: EmulatedService) -> None:
+    deadline = time.monotonic() + 60
+    while any(job.ended is None for job in service.jobs):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

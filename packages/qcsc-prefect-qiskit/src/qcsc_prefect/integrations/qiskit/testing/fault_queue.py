@@ -8,15 +8,24 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .faults import Fault, FaultInjector, FaultKind, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.faults import (
+    Fault,
+    FaultInjector,
+    FaultKind,
+    RateLimit,
+)
 
 if TYPE_CHECKING:
-    from .exchange import Endpoint
-    from .jobs import JobEnd
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd
+    from qcsc_prefect.integrations.qiskit.testing.random_faults import Chance
 
 
 class Faults(FaultInjector):
     """The faults of one emulated service; every method can be called from any thread.
+
+    Args:
+        chance: Draws what strikes a request besides; None for nothing.
 
     Example:
         >>> from qcsc_prefect.integrations.qiskit.testing import Faults
@@ -28,7 +37,8 @@ class Faults(FaultInjector):
         >>> faults.clear()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Chance | None = None) -> None:
+        self._chance = chance
         self._faults: list[Fault] = []
         self._limits: list[tuple[RateLimit, deque[float]]] = []
         self._ends: list[JobEnd] = []
@@ -47,6 +57,7 @@ class Faults(FaultInjector):
             self._faults.clear()
             self._limits.clear()
             self._ends.clear()
+            self._chance = None
             self._visibility_delay = 0.0
             self._cleared.set()
             self._cleared = threading.Event()
@@ -63,11 +74,11 @@ class Faults(FaultInjector):
         with self._lock:
             return tuple(self._faults)
 
-    @property
-    def visibility_delay(self) -> float:
-        """How old a job must be to be found by the search, in seconds."""
+    def shows(self, job_id: str, age: float) -> bool:
+        """Whether the search shows a job of this age in seconds."""
         with self._lock:
-            return self._visibility_delay
+            hidden = 0.0 if self._chance is None else self._chance.hidden_seconds(job_id)
+            return age >= max(hidden, self._visibility_delay)
 
     def next_job_end(self) -> JobEnd | None:
         """Take the end that was planned for the next job, or None."""
@@ -75,7 +86,10 @@ class Faults(FaultInjector):
             return self._ends.pop(0) if self._ends else None
 
     def strike(self, endpoint: Endpoint) -> list[Fault]:
-        """Take the faults that the next request of an endpoint meets: delays and one other."""
+        """Take the faults that the next request of an endpoint meets: delays and one other.
+
+        What was injected comes before what is drawn at random.
+        """
         delays: list[Fault] = []
         others: list[Fault] = []
         remaining: list[Fault] = []
@@ -93,6 +107,10 @@ class Faults(FaultInjector):
             self._faults = remaining
             if not others:
                 others += self._over_limit(endpoint)
+            if self._chance is not None:
+                drawn = self._chance.strike(endpoint)
+                delays += [fault for fault in drawn if fault.kind is FaultKind.DELAY]
+                others = others or [fault for fault in drawn if fault.kind is not FaultKind.DELAY]
         return delays + others
 
     def _over_limit(self, endpoint: Endpoint) -> list[Fault]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .exchange import NO_CODE, Endpoint, endpoint_named
-from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+from qcsc_prefect.integrations.qiskit.testing.exchange import NO_CODE, Endpoint, endpoint_named
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    INTERNAL_ERROR,
+    RAN_TOO_LONG,
+    JobEnd,
+    JobState,
+)
 
 if TYPE_CHECKING:
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""
@@ -126,6 +130,32 @@ class RateLimit:
         )
 
 
+def status_fault(
+    endpoint: Endpoint | None,
+    status: int,
+    *,
+    when: When = "before",
+    retry_after: float | None = None,
+) -> Fault:
+    """Return the fault that answers one request with a status, and the code that fits it.
+
+    Args:
+        endpoint: The endpoint it strikes, or None for every one.
+        status: The status.
+        when: Whether the request is carried out first.
+        retry_after: Seconds for the header ``Retry-After``, or None to leave it out.
+    """
+    return Fault(
+        FaultKind.STATUS,
+        endpoint,
+        when=when,
+        status=status,
+        retry_after=retry_after,
+        code=_code_for(status),
+        text="An injected fault.",
+    )
+
+
 class FaultInjector(ABC):
     """The verbs that break an emulated service, from its own process or from another one.
 
@@ -155,18 +185,9 @@ class FaultInjector(ABC):
             code: The service's code in the body; by default one that fits the status.
             message: The message in the body.
         """
-        self.inject(
-            Fault(
-                FaultKind.STATUS,
-                _endpoint(endpoint),
-                times,
-                when,
-                status=status,
-                retry_after=retry_after,
-                code=_code_for(status) if code is None else code,
-                text=message,
-            )
-        )
+        fault = status_fault(_endpoint(endpoint), status, when=when, retry_after=retry_after)
+        code = fault.code if code is None else code
+        self.inject(replace(fault, times=times, code=code, text=message))
 
     def delay(
         self,

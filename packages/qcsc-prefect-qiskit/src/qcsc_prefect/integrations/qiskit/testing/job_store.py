@@ -6,16 +6,29 @@ import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from .jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule
-from .programs import ProgramFailedError
+from qcsc_prefect.core.errors import ConfigurationError
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    FINAL_STATES,
+    INTERNAL_ERROR,
+    Job,
+    JobEnd,
+    JobState,
+    Schedule,
+    Submission,
+)
+from qcsc_prefect.integrations.qiskit.testing.programs import ProgramFailedError
 
 if TYPE_CHECKING:
-    from .jobs import Submission
-    from .runner import Simulation
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord
+    from qcsc_prefect.integrations.qiskit.testing.runner import Simulation
 
 logger = logging.getLogger(__name__)
+
+_WITHOUT_RESULT = FINAL_STATES - {JobState.COMPLETED}
 
 
 class JobStore:
@@ -43,6 +56,40 @@ class JobStore:
             end: How the job ends without running its program, or None to run it.
         """
         job = Job(submission, self.schedule, end or JobEnd(), self.clock_ahead)
+        self._start(job, end)
+        return job
+
+    def restore(self, record: JobRecord, backend: EmulatedBackend) -> None:
+        """Take a job that another store had, and run its program again unless it failed.
+
+        Args:
+            record: The job.
+            backend: Where it runs.
+
+        Raises:
+            ConfigurationError: There is a job with this id.
+        """
+        if self.find(record.id) is not None:
+            raise ConfigurationError(f"The emulated service has a job {record.id} already.")
+        end = None
+        if record.state in _WITHOUT_RESULT:
+            end = JobEnd(record.state, record.reason, record.reason_code)
+        submission = Submission(
+            program=record.program,
+            backend=backend,
+            params=cast("dict[str, JSONValue]", record.params),
+            user_id=record.user_id,
+            instance=record.instance,
+            tags=record.tags,
+            private=record.private,
+            session_id=record.session_id,
+            cost=record.cost,
+        )
+        job = Job(submission, self.schedule, end or JobEnd(), timedelta())
+        job.resume(record)
+        self._start(job, end)
+
+    def _start(self, job: Job, end: JobEnd | None) -> None:
         with self._lock:
             self._jobs[job.id] = job
         if end is None:
@@ -50,7 +97,6 @@ class JobStore:
             running.add_done_callback(lambda ended: self._fail_after_crash(job, ended))
         else:
             self._finish(job, end.reason or "")
-        return job
 
     def find(self, job_id: str) -> Job | None:
         """Return the job with this id, or None."""

@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .backends import EmulatedBackend
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 INTERNAL_ERROR = 1000
 """The service's code for an error of its own."""
@@ -142,6 +142,11 @@ class Job:
         self._output: str | None = None
         self._output_at = math.inf
         self._cancelled_at = math.inf
+
+    def resume(self, record: JobRecord) -> None:
+        """Go on as a job that another service had: with its id, its age and its count of reads."""
+        self.id, self.created, self.result_reads = record.id, record.created, record.result_reads
+        self._created_at -= (datetime.now(UTC) - record.created).total_seconds()
 
     def finish(self, output: str, end: JobEnd | None = None) -> None:
         """Take the output of the program, and how the job ends where the program decided that.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .service import EmulatedService
+from qcsc_prefect.integrations.qiskit.testing.service import EmulatedService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,12 @@ def emulated_service(request: pytest.FixtureRequest) -> Iterator[EmulatedService
     """An emulated service of its own for each test, with the environment set up for the client.
 
     Settings come from the marker ``@pytest.mark.emulated_service(...)``, the nearest one first.
+    Where a test is parametrized by ``seed``, that is the service's, unless the marker has one.
     """
     marker = request.node.get_closest_marker("emulated_service")
     settings = marker.kwargs if marker else {}
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if "seed" in parameters:
+        settings = {"seed": parameters["seed"], **settings}
     with EmulatedService(**settings) as service, service.client_environment():
         yield service

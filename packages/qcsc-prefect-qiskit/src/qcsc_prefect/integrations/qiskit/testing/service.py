@@ -11,29 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .accounts import AccessTokens, EmulatedAccount
-from .backends import emulated_backends
-from .control import Control, ServiceDescription
-from .dispatcher import Dispatcher, RequestLog
-from .endpoints import Endpoints, offered_backends
-from .exchange import endpoint_named
-from .fault_queue import Faults
-from .job_endpoints import JobEndpoints
-from .job_store import JobStore
-from .jobs import Schedule
-from .runner import Simulation
-from .server import EmulatorServer
-from .sessions import SessionStore
-from .tls import EMULATED_DOMAIN, TLSEnd
+from qcsc_prefect.integrations.qiskit.testing.accounts import AccessTokens, EmulatedAccount
+from qcsc_prefect.integrations.qiskit.testing.backends import emulated_backends
+from qcsc_prefect.integrations.qiskit.testing.control import Control, ServiceDescription
+from qcsc_prefect.integrations.qiskit.testing.dispatcher import Dispatcher, RequestLog
+from qcsc_prefect.integrations.qiskit.testing.endpoints import Endpoints, offered_backends
+from qcsc_prefect.integrations.qiskit.testing.exchange import endpoint_named
+from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+from qcsc_prefect.integrations.qiskit.testing.job_endpoints import JobEndpoints
+from qcsc_prefect.integrations.qiskit.testing.job_store import JobStore
+from qcsc_prefect.integrations.qiskit.testing.jobs import Schedule
+from qcsc_prefect.integrations.qiskit.testing.random_faults import drawn_by
+from qcsc_prefect.integrations.qiskit.testing.runner import Simulation
+from qcsc_prefect.integrations.qiskit.testing.server import EmulatorServer
+from qcsc_prefect.integrations.qiskit.testing.sessions import SessionStore
+from qcsc_prefect.integrations.qiskit.testing.tls import EMULATED_DOMAIN, TLSEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from .exchange import Endpoint, RequestRecord
-    from .jobs import JobRecord
-    from .sessions import SessionRecord
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint, RequestRecord
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord
+    from qcsc_prefect.integrations.qiskit.testing.random_faults import RandomFaults
+    from qcsc_prefect.integrations.qiskit.testing.sessions import SessionRecord
 
 ACCOUNT_NAME = "emulated"
 """The name of the account in the files that `EmulatedService.account_file` writes."""
@@ -50,6 +51,8 @@ class EmulatedService:
             mapping from the names that clients shall see to such names.
         accounts: Who can sign in; by default one new account with one instance.
         seed: With a seed, equal jobs give equal samples; None draws new samples for each job.
+        random_faults: Faults that strike at random from the start until they are cleared; which
+            ones, the seed decides.
         noise: Whether the recorded noise of the devices is simulated (needs Qiskit Aer).
         queued_seconds: How long each job is queued; ``math.inf`` until `release_jobs` is called.
         running_seconds: How long each job runs at least.
@@ -58,7 +61,8 @@ class EmulatedService:
         port: The port to listen on; 0 takes a free one.
 
     Raises:
-        ConfigurationError: A backend is not known, or an account has no instance.
+        ConfigurationError: A backend is not known, an account has no instance, or there are random
+            faults without a seed.
 
     Example:
         >>> from qcsc_prefect.integrations.qiskit.testing import EmulatedService
@@ -74,6 +78,7 @@ class EmulatedService:
         *,
         accounts: Sequence[EmulatedAccount] | None = None,
         seed: int | None = None,
+        random_faults: RandomFaults | None = None,
         noise: bool = False,
         queued_seconds: float = 0.0,
         running_seconds: float = 0.0,
@@ -82,7 +87,7 @@ class EmulatedService:
         port: int = 0,
     ) -> None:
         self.accounts = tuple(accounts) if accounts is not None else (EmulatedAccount(),)
-        self.faults = Faults()
+        self.faults = Faults(drawn_by(random_faults, seed))
         self._backends = emulated_backends(backends)
         _check_accounts(self.accounts, self._backends)
         self._port = port
@@ -326,6 +331,25 @@ class EmulatedService:
     def sessions(self) -> tuple[SessionRecord, ...]:
         """The sessions and batches that were opened, the oldest first, each as it is now."""
         return self._sessions.records
+
+    def restore_jobs(self, jobs: Iterable[JobRecord]) -> None:
+        """Take jobs that another emulated service had, as its `jobs` showed them.
+
+        Each keeps its id, tags and age, and is simulated again unless it failed.
+
+        Args:
+            jobs: The jobs; an account of this service should have their instances.
+
+        Raises:
+            ConfigurationError: There is a job with such an id already, or no such backend.
+        """
+        for job in jobs:
+            backend = self._backends.get(job.backend)
+            if backend is None:
+                raise ConfigurationError(
+                    f"Job {job.id} ran on {job.backend!r}, which this emulated service has not."
+                )
+            self._store.restore(job, backend)
 
     def set_schedule(self, *, queued_seconds: float = 0.0, running_seconds: float = 0.0) -> None:
         """Set how long jobs that are submitted from now on are queued and run."""
