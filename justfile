@@ -52,6 +52,10 @@ long:
     QCSC_PREFECT_KILLS=20 uv run pytest integration-tests/test_main_job.py
     QCSC_PREFECT_FUZZ_EXAMPLES=20000 uv run pytest packages -k "container or forge"
 
+# Try what pays once in a hundred thousand simulated schedules; --seed S prints one, --mutants plants faults, --walk takes every order
+simulate *arguments:
+    cd packages/qcsc-prefect-core/tests && uv run python -m simulation {{ arguments }}
+
 # Measure speeds beside their floors; fails where a number is not what it must be
 benchmark *arguments:
     uv run pytest packages -n 0 --benchmark-only {{ arguments }}

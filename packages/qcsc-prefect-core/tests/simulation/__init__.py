@@ -1,0 +1,1 @@
+"""Runs the engine on a simulated service, storage and clock, through schedules made from seeds."""
