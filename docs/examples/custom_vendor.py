@@ -1,162 +1,214 @@
 """Tasks for another vendor's paid jobs, on qcsc_prefect.core alone.
 
-The vendor is imaginary; docs/custom-vendor.md explains the program part by part. Run it twice: the
-second run submits nothing::
+The vendor is imaginary; docs/custom-vendor.md explains the program part by part. Start the vendor,
+and run this twice in another terminal: the second run submits nothing::
 
+    uv run docs/examples/acme_server.py
     uv run docs/examples/custom_vendor.py
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
-from prefect import Task, flow, task
-from prefect.cache_policies import CacheKeyFnPolicy
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_HOME
-from prefect.transactions import CommitMode, transaction
+import httpx
+import msgspec
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 
 from qcsc_prefect.core import (
     COMMON_RULES,
+    ErrorFacts,
+    JobError,
     JobReference,
     RetryAnswer,
-    SubmissionUncertainError,
-    advise_retry,
     build_input_digest,
+    build_result_cache_key,
     build_submit_cache_key,
     parse_job_reference,
 )
+from qcsc_prefect.core.engine.failed_posts import translate_submission_error
+from qcsc_prefect.core.engine.failed_questions import translate_job_error
+from qcsc_prefect.core.engine.finishing import finished_job
+from qcsc_prefect.core.engine.identity import SubmissionIdentity, job_tag
+from qcsc_prefect.core.engine.once import Submitter
+from qcsc_prefect.core.engine.service import (
+    JobService,
+    JobState,
+    JobStatus,
+    ListedJob,
+    SubmittedJob,
+)
+from qcsc_prefect.core.prefect import cached_result, current_flow_name, retry_condition
+from qcsc_prefect.core.prefect.ledger import PrefectLedger
 
+T = TypeVar("T")
 Couplings = dict[str, float]
 
 
-class AcmeError(Exception):
-    """What the vendor's client raises."""
+class AcmeJob(msgspec.Struct):
+    """A job as Acme shows it."""
 
-    def __init__(self, message: str, service_code: str, status: int | None = None) -> None:
-        # All of them: what is pickled, on the way to another process, is made anew from these.
-        super().__init__(message, service_code, status)
-        self.service_code = service_code
-        self.status = status
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+    id: str
+    machine: str
+    state: str
+    created: datetime
+    tags: tuple[str, ...] = ()
+    reason: str | None = None
 
 
-class AcmeClient:
-    """The vendor's client: anneals in a folder, and is busy the first time a result is fetched."""
-
-    def __init__(self, account: Path) -> None:
-        self._account = account
-
-    def submit(self, couplings: Couplings) -> str:
-        """Take a job, which is paid for from now on, and return its id."""
-        self._account.mkdir(parents=True, exist_ok=True)
-        job_id = f"acme-{len(list(self._account.glob('*.json')))}"
-        job = {"couplings": couplings, "fetched": 0}
-        (self._account / f"{job_id}.json").write_text(json.dumps(job))
-        return job_id
-
-    def result(self, job_id: str) -> dict[str, Any]:
-        """Return the spins of lowest energy."""
-        file = self._account / f"{job_id}.json"
-        if not file.exists():
-            raise AcmeError(f"no job {job_id}", service_code="ACME-404", status=404)
-        job = json.loads(file.read_text())
-        job["fetched"] += 1
-        file.write_text(json.dumps(job))
-        if job["fetched"] == 1:
-            raise AcmeError("come back later", service_code="ACME-BUSY", status=409)
-        return lowest_energy(job["couplings"])
+STATES = {
+    "waiting": JobState.QUEUED,
+    "annealing": JobState.RUNNING,
+    "cold": JobState.DONE,
+    "cracked": JobState.ERROR,
+    "withdrawn": JobState.CANCELLED,
+}
 
 
-def lowest_energy(couplings: Couplings) -> dict[str, Any]:
-    """Try all spins; a coupling ``"a b"`` of strength J costs J times a times b."""
-    names = sorted({name for pair in couplings for name in pair.split()})
-    best: dict[str, Any] = {}
-    for values in itertools.product([1, -1], repeat=len(names)):
-        spins = dict(zip(names, values, strict=True))
-        pairs = ((pair.split(), strength) for pair, strength in couplings.items())
-        energy = sum(strength * spins[a] * spins[b] for (a, b), strength in pairs)
-        if not best or energy < best["energy"]:
-            best = {"energy": energy, "spins": spins}
-    return best
+def state_of(job: AcmeJob) -> JobState:
+    """Return the state that Acme's own word stands for."""
+    return STATES.get(job.state, JobState.UNKNOWN)
 
 
-def anneal_digest(couplings: Couplings) -> str:
-    """Name a job by what it computes, and by the flow that asks for it."""
-    context = FlowRunContext.get()
-    flow_name = context.flow.name if context is not None and context.flow is not None else None
-    return build_input_digest("acme-anneal-input", {"couplings": couplings}, flow_name=flow_name)
+class Refusal(msgspec.Struct):
+    """What Acme says where it does not do what it was asked."""
+
+    code: str
 
 
-def anneal_cache_key(_context: object, parameters: Mapping[str, Any]) -> str:
-    """Return the key under which Prefect keeps the reference of a submitted job."""
-    return build_submit_cache_key(
-        "acme-anneal",
-        input_digest=anneal_digest(parameters["couplings"]),
-        configuration=str(parameters["account"]),
-    )
+def read_acme_code(error: BaseException) -> ErrorFacts:
+    """Read the code in the body of an answer, as ``{"code": "ACME-BUSY"}``."""
+    with suppress(msgspec.DecodeError):
+        if isinstance(error, httpx.HTTPStatusError):
+            refusal = msgspec.json.decode(error.response.content, type=Refusal)
+            return ErrorFacts(service_code=refusal.code)
+    return ErrorFacts()
 
 
 ACME_RULES = COMMON_RULES.extended(
     # A status of 409 means a mistake by the common rules; with this code it passes.
-    service_codes={"ACME-BUSY": RetryAnswer.RETRY, "ACME-404": RetryAnswer.DO_NOT},
+    service_codes={"ACME-BUSY": RetryAnswer.RETRY},
+    # An answer that was cut is no JSON of the right shape, and comes whole the next time.
+    types={"msgspec.DecodeError": RetryAnswer.RETRY},
+    readers={"httpx.HTTPStatusError": read_acme_code},
 )
+NO_GOOD_ANSWER = (httpx.HTTPError, msgspec.DecodeError)
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
-def is_worth_a_retry(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    """Tell Prefect whether fetching again may help."""
-    return advise_retry(state.data, ACME_RULES).answer is RetryAnswer.RETRY
+@dataclass(frozen=True)
+class AcmeService(JobService[Couplings]):
+    """Acme's jobs, as the engine asks for them."""
+
+    url: str
+
+    async def submit(self, request: Couplings, tags: Sequence[str]) -> SubmittedJob:
+        """Hand a job over, once."""
+        body = {"couplings": request, "tags": list(tags)}
+        try:
+            job = await self._call("POST", "/jobs", AcmeJob, json=body)
+        except NO_GOOD_ANSWER as error:
+            not_sent = isinstance(error, NOT_SENT)
+            raise translate_submission_error(error, ACME_RULES, not_sent=not_sent) from error
+        return SubmittedJob(job.id, job.machine, job.created)
+
+    async def jobs_with_tag(self, tag: str, created_after: datetime | None) -> list[ListedJob]:
+        """List the jobs that carry a tag."""
+        since = {} if created_after is None else {"since": created_after.isoformat()}
+        jobs = await self._ask("GET", "/jobs", list[AcmeJob], params={"tag": tag, **since})
+        return [ListedJob(j.id, j.machine, state_of(j), j.created, tags=j.tags) for j in jobs]
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Ask once where a job stands."""
+        job = await self._ask("GET", f"/jobs/{job_id}", AcmeJob, job_id)
+        return JobStatus(state_of(job), job.state, message=job.reason)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; False where it had ended already."""
+        try:
+            await self._ask("POST", f"/jobs/{job_id}/cancel", AcmeJob, job_id)
+        except JobError as error:
+            if error.service_code == "ACME-ENDED":
+                return False
+            raise
+        return True
+
+    async def result(self, job_id: str) -> dict[str, Any]:
+        """Return the spins of lowest energy."""
+        return await self._ask("GET", f"/jobs/{job_id}/result", dict[str, Any], job_id)
+
+    async def _call(self, method: str, path: str, answer: type[T], **request: Any) -> T:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            response = await client.request(method, path, **request)
+        return msgspec.json.decode(response.raise_for_status().content, type=answer)
+
+    async def _ask(
+        self, method: str, path: str, answer: type[T], job_id: str | None = None, **request: Any
+    ) -> T:
+        try:
+            return await self._call(method, path, answer, **request)
+        except NO_GOOD_ANSWER as error:
+            doing = f"{method} {path}"
+            raise translate_job_error(error, ACME_RULES, doing=doing, job_id=job_id) from error
+
+
+def anneal_identity(couplings: Couplings, url: str) -> SubmissionIdentity:
+    """Name a job by what it computes, by who computes it, and by the flow that asks for it."""
+    digest = build_input_digest(
+        "acme-anneal-input", {"couplings": couplings}, flow_name=current_flow_name()
+    )
+    key = build_submit_cache_key("acme-anneal", input_digest=digest, configuration=url)
+    # Acme's search shows a new job within two seconds.
+    return SubmissionIdentity(key, job_tag("anneal", "", digest), digest, visibility_delay=2.0)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+async def submit_anneal(couplings: Couplings, url: str) -> dict[str, Any]:
+    """Submit a job once, and return its reference. It has no timeout and no retries."""
+    identity = anneal_identity(couplings, url)
+    draft = JobReference(
+        primitive="anneal",
+        input_digest=identity.input_digest,
+        tags=[identity.tag],
+        vendor={"couplings": len(couplings)},
+    )
+    submitter = Submitter(AcmeService(url), get_run_logger())
+    submission = await submitter.submit_once(couplings, draft, identity, PrefectLedger())
+    return submission.reference.to_dict()
 
 
 @task(
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=anneal_cache_key),
-    # Keeps the reference as JSON. Prefect's own choice is pickle, which runs what it reads.
-    result_serializer="json",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=[0.1, 60, 300],
+    retry_condition_fn=retry_condition(ACME_RULES),
 )
-def submit_anneal(couplings: Couplings, account: Path) -> dict[str, Any]:
-    """Submit a job and return its reference. It has no timeout and no retries."""
-    # Made before the job is paid for: what a reference cannot hold is refused now.
-    draft = JobReference(
-        primitive="anneal",
-        backend_name="acme-1",
-        input_digest=anneal_digest(couplings),
-        vendor={"couplings": len(couplings)},
-    )
-    try:
-        job_id = AcmeClient(account).submit(couplings)
-    except (AcmeError, OSError) as error:
-        if advise_retry(error, ACME_RULES).answer is RetryAnswer.DO_NOT:
-            raise  # a refusal: there is no job
-        # The answer was lost, or is that of a gateway. Rules answer LOOK_FIRST to this error.
-        raise SubmissionUncertainError(
-            "Acme may have taken the job. Look for it there before you run this again."
-        ) from error
-    return draft.of_job(job_id).to_dict()
+async def fetch_anneal(job_reference: Mapping[str, Any], url: str) -> dict[str, Any]:
+    """Wait for a job and fetch its result; this creates no job and may be repeated."""
+    job, service = parse_job_reference(job_reference), AcmeService(url)
 
+    async def download() -> dict[str, Any]:
+        done = await finished_job(service, job, logger=get_run_logger())
+        return await service.result(str(done.job_id))
 
-@task(retries=3, retry_delay_seconds=[0.1, 60, 300], retry_condition_fn=is_worth_a_retry)
-def fetch_anneal(job_reference: Mapping[str, Any], account: Path) -> dict[str, Any]:
-    """Fetch a job's result; fetching creates no job and may be repeated."""
-    job = parse_job_reference(job_reference)
-    return AcmeClient(account).result(str(job.job_id))
+    key = build_result_cache_key("acme-result", job_id=str(job.job_id), configuration=url)
+    return await cached_result(key, download)
 
 
 @flow(name="anneal")
-def anneal(couplings: Couplings, account: Path) -> dict[str, Any]:
+async def anneal(couplings: Couplings, url: str) -> dict[str, Any]:
     """Find the spins of lowest energy, and pay for it once."""
-    # Without this the record of the job is written only when a task around this one succeeds.
-    with transaction(commit_mode=CommitMode.EAGER):
-        reference = submit_anneal(couplings, account)
-    return {"job_id": reference["job_id"], **fetch_anneal(reference, account)}
+    reference = await submit_anneal(couplings, url)
+    return {"job_id": reference["job_id"], **await fetch_anneal(reference, url)}
 
 
 if __name__ == "__main__":
     frustrated = {"a b": 1.0, "b c": 1.0, "a c": 1.0}
-    print(anneal(frustrated, account=PREFECT_HOME.value() / "acme"))
+    print(asyncio.run(anneal(frustrated, url="http://127.0.0.1:8765")))

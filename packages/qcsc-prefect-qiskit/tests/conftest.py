@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 # What `pytest_plugins` would do, which only the outermost conftest may say; other packages' tests

@@ -15,8 +15,8 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.instances import instance_of_job
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import instance_of_job
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DAMAGES: dict[str, Callable[..., None]] = {

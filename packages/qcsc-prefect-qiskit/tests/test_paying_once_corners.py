@@ -28,7 +28,7 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.submitting import JobArguments, SubmitCache, submit_job
+from qcsc_prefect.integrations.qiskit.submitting.submit import JobArguments, SubmitCache, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 from .machines import another_machine

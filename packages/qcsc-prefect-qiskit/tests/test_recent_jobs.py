@@ -14,9 +14,9 @@ from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.engine.service import ListedJob
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
 from qcsc_prefect.integrations.qiskit.testing import JobEnd
 
 from .machines import another_machine

@@ -286,10 +286,19 @@ class _OneSubmission(Generic[RequestT]):
 
     async def _send(self, *, earlier: list[str] | None) -> JobReference:
         """Step 4, again and again where that may help."""
+        was_sent = False
+
+        async def attempt() -> JobReference:
+            nonlocal was_sent
+            # While this one waited to send it again, another machine may have done so.
+            found = await self.lookup.usable_job() if was_sent else None
+            if found is not None:
+                return await self._adopt(found)
+            was_sent = True
+            return await self.submitter.uninterrupted(self._send_and_record(earlier))
+
         return await self.submitter.patience.submit(
-            lambda: self.submitter.uninterrupted(self._send_and_record(earlier)),
-            self._look_for_it,
-            self.submitter.logger,
+            attempt, self._look_for_it, self.submitter.logger
         )
 
     async def _send_and_record(self, earlier: list[str] | None) -> JobReference:
