@@ -77,7 +77,7 @@ NOTICED_IN_REQUESTS = 25
 MOST_CPU = 0.005
 #: Seconds that the event loop may stand still beyond what Prefect alone lets it.
 MOST_STALL = 0.1
-#: The wait is watched from so many seconds after the last submission on ...
+#: The wait is watched from so many seconds after the last job is waited for ...
 SETTLING_SECONDS = 30.0
 #: ... for so many.
 WATCHED_SECONDS = 60.0
@@ -295,8 +295,12 @@ def rows_of_waiting(emulator: RemoteEmulator, config: QiskitRuntimeConfig) -> It
     """Let jobs end together, and see when the last is noticed, and in how many requests."""
     waited: list[float] = []
 
+    def waited_for() -> int:
+        # Nothing outside tells when a job was noticed, but not yet fetched.
+        return sum(len(watcher._waited_for) for watcher in [*waiting._watchers.values()])  # noqa: SLF001
+
     def watch() -> None:
-        while emulator.count("submit") < TOGETHER:
+        while waited_for() < TOGETHER:
             time.sleep(0.5)
         time.sleep(SETTLING_SECONDS)
         emulator.clear_requests()
@@ -305,8 +309,7 @@ def rows_of_waiting(emulator: RemoteEmulator, config: QiskitRuntimeConfig) -> It
         emulator.clear_requests()
         emulator.release_jobs()
         began = time.perf_counter()
-        # Nothing outside tells when a job was noticed, but not yet fetched.
-        while any(watcher._waited_for for watcher in waiting._watchers.values()):  # noqa: SLF001
+        while waited_for():
             time.sleep(0.1)
         waited.append(time.perf_counter() - began)
         waited.append(emulator.count("search") + emulator.count("job"))
