@@ -14,7 +14,7 @@ from .environments import DISTRIBUTIONS
 from .repository_copies import commit, copied_repository, edit, git, step
 
 CORE, QISKIT, WRAPPERS = DISTRIBUTIONS
-PUBS = "src/qcsc_prefect/integrations/qiskit/pubs.py"
+PUBS = "src/qcsc_prefect/integrations/qiskit/inputs/pubs.py"
 FACADE = "src/qcsc_prefect/integrations/qiskit/wrappers/facade.py"
 
 

@@ -164,7 +164,7 @@ def test_a_renamed_parameter_is_a_break_of_its_own_package_alone(
 
 
 def test_modules_that_no_page_names_may_be_renamed(released_repository: Path):
-    for package, name in ((CORE, "canonical_path"), (QISKIT, "job_pages"), (WRAPPERS, "job")):
+    for package, name in ((CORE, "paths"), (QISKIT, "job_pages"), (WRAPPERS, "job")):
         for module in (released_repository / "packages").rglob("src/**/*.py"):
             text = module.read_text()
             module.write_text(re.sub(rf"\b{name} import\b", f"{name}_renamed import", text))

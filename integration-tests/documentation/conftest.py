@@ -29,7 +29,7 @@ def api_url(api_of_this_process: str) -> str:
 @pytest.fixture
 def account() -> Iterator[EmulatedService]:
     """An account in the environment, as users have one, on an emulated service."""
-    from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+    from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
     from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
     # Connections are pooled by configuration, and each page's account has the same one.

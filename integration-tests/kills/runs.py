@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
+from qcsc_prefect.integrations.qiskit.services.local.store import LocalJob, LocalJobStore
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobRecord
 
 from ..hidden_secrets import found_in

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import gc
 import itertools
+import logging
 import random
 import sys
 import threading
@@ -32,7 +33,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import Endpoint, RemoteEmulator
 
 from ..machines import emulated_service
@@ -111,6 +112,14 @@ def emulated(
         get_service_pool().clear()
 
 
+def keep_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pytest not keep what it captures of the log, with the errors in it and all they refer to.
+
+    Called by the test itself: pytest begins to capture after its fixtures are set up.
+    """
+    monkeypatch.setattr(logging.root, "handlers", [])
+
+
 async def submitted(config: QiskitRuntimeConfig, number: int) -> dict:
     return await submit_sampler_job_task(
         [circuit_of(number)],
@@ -137,8 +146,9 @@ async def many(
 
 
 async def test_a_fault_among_some_jobs_ends_none_of_them(
-    emulated: tuple[RemoteEmulator, QiskitRuntimeConfig],
+    emulated: tuple[RemoteEmulator, QiskitRuntimeConfig], monkeypatch: pytest.MonkeyPatch
 ):
+    keep_no_log(monkeypatch)
     emulator, config = emulated
     faults = random.Random(7)
     struck = []
@@ -165,8 +175,9 @@ async def test_a_fault_among_some_jobs_ends_none_of_them(
 
 @pytest.mark.skipif(not ALL, reason="it submits 5,000 jobs; QCSC_PREFECT_ALL_FAULTS=1 runs it")
 async def test_jobs_that_nobody_fetches_leave_little_behind(
-    emulated: tuple[RemoteEmulator, QiskitRuntimeConfig],
+    emulated: tuple[RemoteEmulator, QiskitRuntimeConfig], monkeypatch: pytest.MonkeyPatch
 ):
+    keep_no_log(monkeypatch)
     emulator, config = emulated
     emulator.set_schedule(queued_seconds=float("inf"))
     for number in range(FIRST_FLOWS + UNFETCHED_FLOWS):

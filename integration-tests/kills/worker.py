@@ -176,8 +176,8 @@ def child(job: dict) -> None:
 
 
 def serve() -> None:
-    import qcsc_prefect.integrations.qiskit.jobs.runtime_service
-    import qcsc_prefect.integrations.qiskit.local.job_service  # noqa: F401
+    import qcsc_prefect.integrations.qiskit.services.ibm.runtime_service
+    import qcsc_prefect.integrations.qiskit.services.local.job_service  # noqa: F401
 
     print("ready", flush=True)
     unread = b""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
+from qcsc_prefect.core.container.archive import describe_result, load_result, save_result
 from qcsc_prefect.core.errors import RecordError
 
 

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qcsc_prefect.core.container import FORMAT_VERSION, decode_container, encode_container
-from qcsc_prefect.core.container_nodes import has_more_nodes
-from qcsc_prefect.core.container_registry import value_type_named
+from qcsc_prefect.core.container.format import FORMAT_VERSION, decode_container, encode_container
+from qcsc_prefect.core.container.nodes import has_more_nodes
+from qcsc_prefect.core.container.value_types import value_type_named
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     DamagedRecordError,

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from qcsc_prefect.core.container import (
+from qcsc_prefect.core.container.format import (
     StoredValue,
     decode_container,
     encode_container,
     read_about,
     read_container,
 )
-from qcsc_prefect.core.container_registry import Part, ValueType, register_value_type
+from qcsc_prefect.core.container.value_types import Part, ValueType, register_value_type
 from qcsc_prefect.core.errors import ConfigurationError, RecordError, UnsupportedTypeError
 
 EXAMPLES = int(os.environ.get("QCSC_PREFECT_FUZZ_EXAMPLES", "150"))

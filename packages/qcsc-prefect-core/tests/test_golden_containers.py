@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcsc_prefect.core.container import decode_container, encode_container, read_about
+from qcsc_prefect.core.container.format import decode_container, encode_container, read_about
 
 GOLDEN = Path(__file__).parent / "golden"
 ABOUT = {"qcsc-prefect-core": "0.4.0", "note": "golden"}

@@ -29,7 +29,7 @@ from prefect.results import ResultStore
 from prefect.serializers import Serializer
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, SamplerPubResult
 
-from qcsc_prefect.core.container_archive import load_result, save_result
+from qcsc_prefect.core.container.archive import load_result, save_result
 from qcsc_prefect.integrations.qiskit.results import aread_result_record, awrite_result_record
 
 if TYPE_CHECKING:

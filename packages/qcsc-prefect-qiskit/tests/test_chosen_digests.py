@@ -14,9 +14,9 @@ from qiskit.circuit import Parameter
 from qcsc_prefect.core.errors import InputError, SubmissionUncertainError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.cache import qiskit_sampler_submit_cache_key
-from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.chosen_digest import chosen_input
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 

@@ -32,9 +32,12 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.inputs.primitive_choice import (
+    FIRST_CLIENT_SIDE,
+    choose_primitives,
+)
 from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdown
-from qcsc_prefect.integrations.qiskit.primitive_choice import FIRST_CLIENT_SIDE, choose_primitives
+from qcsc_prefect.integrations.qiskit.services.local.store import LocalJobStore
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 CLIENT = tuple(int(part) for part in version("qiskit-ibm-runtime").split(".")[:2])
@@ -179,7 +182,7 @@ FETCH_IN_ANOTHER_PROCESS = textwrap.dedent(
     import sys
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.jobs.opening import open_job_service
+    from qcsc_prefect.integrations.qiskit.services.opening import open_job_service
 
     async def main():
         fields, job_ids = json.loads(sys.stdin.read())

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
+from qcsc_prefect.integrations.qiskit.services.connections.client_threads import ClientThreads
 
 
 async def begun(threads: ClientThreads, release: threading.Event) -> asyncio.Task[bool]:

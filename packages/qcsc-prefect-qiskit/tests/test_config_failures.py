@@ -11,8 +11,8 @@ from qiskit_ibm_runtime.fake_provider.local_service import QiskitRuntimeLocalSer
 
 from qcsc_prefect.core.error_facts import iter_error_chain
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.error_translation import redacted
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.errors.translation import redacted
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 if TYPE_CHECKING:

@@ -17,14 +17,20 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qcsc_prefect.core.conformance import Faults, check_vendor
 from qcsc_prefect.core.engine.service import JobState
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest, QiskitJobService
-from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
-from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest, QiskitJobService
+from qcsc_prefect.integrations.qiskit.services.local.job_service import LocalJobService
+from qcsc_prefect.integrations.qiskit.services.local.store import (
+    LocalJob,
+    LocalJobStore,
+    LocalOutcome,
+)
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
+#: Seconds for one scenario: two processes that import Qiskit on a busy machine.
+PATIENCE = 300.0
 STATES = {
     "Queued": JobState.QUEUED,
     "Running": JobState.RUNNING,
@@ -105,7 +111,9 @@ class EmulatedFaults(Faults):
 async def test_the_real_client_passes(emulated: EmulatedService, config: QiskitRuntimeConfig):
     found = ConfiguredInstance(emulated.instance, config)
     faults = EmulatedFaults(emulated, RuntimeJobService(found))
-    report = await check_vendor(partial(RuntimeJobService, found), request(), faults)
+    report = await check_vendor(
+        partial(RuntimeJobService, found), request(), faults, seconds=PATIENCE
+    )
     assert report.is_right, str(report)
     assert report.not_checked == ()
 
@@ -163,7 +171,9 @@ def store(tmp_path: Path) -> LocalJobStore:
 async def test_the_jobs_of_this_machine_pass(store: LocalJobStore):
     # A result that is damaged is made again: with other samples, but for a seed.
     seeded = request(simulator={"seed_simulator": 7})
-    report = await check_vendor(partial(LocalJobService, store), seeded, LocalFaults(store))
+    report = await check_vendor(
+        partial(LocalJobService, store), seeded, LocalFaults(store), seconds=PATIENCE
+    )
     assert report.is_right, str(report)
     assert report.passed == (
         "listed under its tag",

@@ -22,7 +22,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.primitive_choice import program_of
+from qcsc_prefect.integrations.qiskit.inputs.primitive_choice import program_of
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS")

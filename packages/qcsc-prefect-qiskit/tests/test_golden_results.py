@@ -27,7 +27,7 @@ from qiskit_ibm_runtime.execution_span import (
     TwirledSliceSpanV2,
 )
 
-from qcsc_prefect.core.container import encode_container
+from qcsc_prefect.core.container.format import encode_container
 from qcsc_prefect.integrations.qiskit.results import (
     PrimitiveResultSerializer,
     aread_result_record,

@@ -37,13 +37,13 @@ from qiskit.circuit.classical import expr, types
 from qiskit.quantum_info import SparsePauliOp
 
 from qcsc_prefect.core.errors import InputError
-from qcsc_prefect.integrations.qiskit.identity.deep_stack import call_on_deep_stack
-from qcsc_prefect.integrations.qiskit.identity.parameters import DEEPEST
 from qcsc_prefect.integrations.qiskit.input_digest import (
     build_qiskit_estimator_input_digest,
     build_qiskit_sampler_input_digest,
     explain_qiskit_sampler_difference,
 )
+from qcsc_prefect.integrations.qiskit.inputs.canonical.deep_stack import call_on_deep_stack
+from qcsc_prefect.integrations.qiskit.inputs.canonical.parameters import DEEPEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -47,12 +47,19 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.local import store as local_store
-from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService, local_job_service
-from qcsc_prefect.integrations.qiskit.local.runner import encode_inputs
-from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore, LocalOutcome
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
+from qcsc_prefect.integrations.qiskit.services.local import store as local_store
+from qcsc_prefect.integrations.qiskit.services.local.job_service import (
+    LocalJobService,
+    local_job_service,
+)
+from qcsc_prefect.integrations.qiskit.services.local.runner import encode_inputs
+from qcsc_prefect.integrations.qiskit.services.local.store import (
+    LocalJob,
+    LocalJobStore,
+    LocalOutcome,
+)
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 FAKE = QiskitRuntimeConfig(channel="local", backend_name="fake_manila")
@@ -101,9 +108,9 @@ SUBMIT_AND_LINGER = textwrap.dedent(
 
     from qiskit import QuantumCircuit
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
-    from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+    from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
+    from qcsc_prefect.integrations.qiskit.services.local.job_service import local_job_service
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 
     circuit = QuantumCircuit(20)
     for layer in range(12):
@@ -173,9 +180,9 @@ SUBMIT_AND_END = textwrap.dedent(
 
     from qiskit import QuantumCircuit
 
-    from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-    from qcsc_prefect.integrations.qiskit.local.job_service import local_job_service
-    from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+    from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
+    from qcsc_prefect.integrations.qiskit.services.local.job_service import local_job_service
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 
     async def main():
         for primitive in ("sampler", "estimator"):

@@ -20,11 +20,11 @@ from qcsc_prefect.core.engine.service import AwaitedJob, JobState, JobStatus
 from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import PROCESS_TAG, JobRequest
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.job_service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
 from qcsc_prefect.integrations.qiskit.testing.jobs import Job, Submission
 

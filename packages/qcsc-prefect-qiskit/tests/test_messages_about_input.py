@@ -34,21 +34,21 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
-from qcsc_prefect.integrations.qiskit.fetch_arguments import FetchArguments, job_to_fetch
-from qcsc_prefect.integrations.qiskit.fetching import fetch_job
+from qcsc_prefect.integrations.qiskit.fetching.arguments import FetchArguments, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetching.fetch import fetch_job
 from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_input_digest
-from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.native_primitives import create_primitive
-from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
-from qcsc_prefect.integrations.qiskit.pubs import (
+from qcsc_prefect.integrations.qiskit.inputs.call_arguments import refuse_bad_arguments
+from qcsc_prefect.integrations.qiskit.inputs.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.inputs.primitive_choice import has_client_side_primitives
+from qcsc_prefect.integrations.qiskit.inputs.pubs import (
     a_job,
     check_precision,
     check_shots,
     coerce_pubs,
 )
-from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
-from qcsc_prefect.integrations.qiskit.submitting import JobArguments, submit_job
+from qcsc_prefect.integrations.qiskit.services.native_primitives import create_primitive
+from qcsc_prefect.integrations.qiskit.services.runtime_config import require_one_config
+from qcsc_prefect.integrations.qiskit.submitting.submit import JobArguments, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 #: A call that got as far as this configuration would fail over its backend.

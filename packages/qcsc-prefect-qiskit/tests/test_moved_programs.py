@@ -23,10 +23,10 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.pubs import known_pubs
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool
-from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
+from qcsc_prefect.integrations.qiskit.inputs.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.inputs.pubs import known_pubs
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import ServicePool
+from qcsc_prefect.integrations.qiskit.services.runtime_config import backend_name_of, resolve_config
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 NAMES = ["backend_name", "instance", "url", "account_name", "filename", "region", "token"]

@@ -29,8 +29,8 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.submitting import JobArguments, SubmitCache, submit_job
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.submitting.submit import JobArguments, SubmitCache, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 DELAY = 1.0

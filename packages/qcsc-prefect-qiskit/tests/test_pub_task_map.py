@@ -21,7 +21,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.pub_task import PubTask
+from qcsc_prefect.integrations.qiskit.submitting.pub_task import PubTask
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 

@@ -15,12 +15,15 @@ from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.engine.service import ListedJob
+from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.jobs.service import JobRequest
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.listing import PAGE, RawJob
+from qcsc_prefect.integrations.qiskit.services.ibm.recent_jobs import RecentJobs
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
 
 INPUTS = 6
@@ -200,3 +203,28 @@ async def test_the_search_begins_by_the_services_clock(
     [search] = emulated.requests
     asked = datetime.fromisoformat(parse_qs(urlsplit(search.path).query)["created_after"][0])
     assert timedelta(0) <= now - asked < timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_those_that_ask_during_a_search_share_the_next_one(fails: bool):
+    asked: list[int] = []
+
+    async def list_since(_: datetime | None, *, at_most: int) -> list[RawJob]:
+        asked.append(at_most)
+        await asyncio.sleep(0.5)
+        if fails and len(asked) == 1:
+            raise JobError("the first one fails")
+        return []
+
+    recent = RecentJobs(list_since)
+
+    async def ask(number: int) -> object:
+        await asyncio.sleep(0.1 * number)
+        with recent.submission(), recent.submission():
+            return await recent.before("tag", None)
+
+    answers = await asyncio.gather(*map(ask, range(10)), return_exceptions=True)
+    assert len(asked) <= 4
+    assert sum(asked) == 10 * PAGE
+    assert all(isinstance(answer, JobError) for answer in answers if answer != [])
+    assert answers[-1] == []

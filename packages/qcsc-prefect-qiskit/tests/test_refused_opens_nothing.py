@@ -17,7 +17,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.primitive_choice import has_client_side_primitives
+from qcsc_prefect.integrations.qiskit.inputs.primitive_choice import has_client_side_primitives
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 #: It runs dynamic circuits, so that these are refused for what they are combined with.

@@ -18,7 +18,7 @@ from qiskit_ibm_runtime.execution_span import ExecutionSpans, SliceSpan
 from qiskit_ibm_runtime.results import EstimatorPubResult
 
 import qcsc_prefect.core
-from qcsc_prefect.core.container import decode_container, encode_container
+from qcsc_prefect.core.container.format import decode_container, encode_container
 from qcsc_prefect.core.errors import (
     ConfigurationError,
     DamagedRecordError,
@@ -149,7 +149,7 @@ def test_an_archive_opens_with_core_numpy_and_qiskit_alone(tmp_path):
         import importlib.util, warnings
         for absent in ("prefect", "qiskit_ibm_runtime", "backports", "dateutil", "pydantic"):
             assert importlib.util.find_spec(absent) is None, absent
-        from qcsc_prefect.core.container_archive import load_result
+        from qcsc_prefect.core.container.archive import load_result
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             output = load_result({str(path)!r})
@@ -173,7 +173,7 @@ def test_a_container_opens_with_core_alone(tmp_path):
     printed = _run_in(
         site,
         f"""
-        from qcsc_prefect.core.container import decode_container, encode_container
+        from qcsc_prefect.core.container.format import decode_container, encode_container
         value = decode_container(bytes.fromhex({stored.hex()!r}), missing_types="keep")
         assert value["n"] == (1, 2)
         assert value["x"].type_name == "numpy/ndarray"
@@ -192,7 +192,7 @@ def test_zstd_that_is_not_installed_is_named(tmp_path):
     printed = _run_in(
         site,
         f"""
-        from qcsc_prefect.core.container_archive import load_result, save_result
+        from qcsc_prefect.core.container.archive import load_result, save_result
         for attempt in (lambda: load_result({str(path)!r}),
                         lambda: save_result({str(path)!r}, {{}}, codec="zstd")):
             try:
@@ -211,7 +211,7 @@ def test_importing_core_imports_no_heavy_module(tmp_path):
         site,
         """
         import sys
-        import qcsc_prefect.core.container_archive
+        import qcsc_prefect.core.container.archive
         heavy = {"numpy", "qiskit", "zstandard", "backports", "prefect", "dateutil", "zoneinfo"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
         """,

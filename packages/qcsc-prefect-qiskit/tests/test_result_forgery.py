@@ -14,8 +14,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcsc_prefect.core.container import StoredValue, decode_container, encode_container
-from qcsc_prefect.core.container_registry import Buffer, value_type_named
+from qcsc_prefect.core.container.format import StoredValue, decode_container, encode_container
+from qcsc_prefect.core.container.value_types import Buffer, value_type_named
 from qcsc_prefect.core.errors import RecordError
 from qcsc_prefect.integrations.qiskit.results.client_value_types import VALUE_TYPES
 

@@ -17,7 +17,7 @@ from prefect.results import ResultStore
 from prefect.serializers import PickleSerializer
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, SamplerPubResult
 
-from qcsc_prefect.core.container import read_about
+from qcsc_prefect.core.container.format import read_about
 from qcsc_prefect.core.errors import UnsupportedTypeError
 from qcsc_prefect.integrations.qiskit.results import (
     PrimitiveResultSerializer,

@@ -35,7 +35,7 @@ from qiskit_ibm_runtime.execution_span import (
     TwirledSliceSpanV2,
 )
 
-from qcsc_prefect.core.container import decode_container, encode_container
+from qcsc_prefect.core.container.format import decode_container, encode_container
 from qcsc_prefect.core.errors import UnsupportedTypeError
 
 

@@ -24,7 +24,7 @@ from qcsc_prefect.core.errors import (
     SubmissionUncertainError,
 )
 from qcsc_prefect.core.retry import RetryAnswer, RetryRules
-from qcsc_prefect.integrations.qiskit.client_errors import (
+from qcsc_prefect.integrations.qiskit.errors.client_table import (
     NEW_JOB_RULES,
     QISKIT_RETRY_RULES,
 )

@@ -16,11 +16,14 @@ from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
-from qcsc_prefect.integrations.qiskit.jobs.instances import instance_for_backend
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
-from qcsc_prefect.integrations.qiskit.runtime import service_pool
-from qcsc_prefect.integrations.qiskit.runtime.owned_service import OwnedRuntimeService
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import ServicePool, get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections import service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.owned_service import OwnedRuntimeService
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import (
+    ServicePool,
+    get_service_pool,
+)
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import instance_for_backend
 from qcsc_prefect.integrations.qiskit.testing import (
     ACCOUNT_NAME,
     EmulatedAccount,

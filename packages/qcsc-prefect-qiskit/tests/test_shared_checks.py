@@ -10,7 +10,7 @@ import pytest
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 JOBS = 12

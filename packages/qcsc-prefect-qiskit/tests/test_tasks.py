@@ -31,7 +31,7 @@ from qcsc_prefect.integrations.qiskit import (
     submit_estimator_job_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.services.local.store import LocalJobStore
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 

@@ -22,14 +22,14 @@ from qcsc_prefect.core.engine.waiting import WaitLimits, wait_for_job
 from qcsc_prefect.core.errors import JobNotFoundError
 from qcsc_prefect.core.threads import run_blocking
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
-from qcsc_prefect.integrations.qiskit.local import runner
-from qcsc_prefect.integrations.qiskit.local.backends import LocalBackends
-from qcsc_prefect.integrations.qiskit.local.job_service import LocalJobService
-from qcsc_prefect.integrations.qiskit.local.store import LocalJob, LocalJobStore
-from qcsc_prefect.integrations.qiskit.runtime.client_threads import ClientThreads
-from qcsc_prefect.integrations.qiskit.runtime.made_once import MadeOnce, make_once
+from qcsc_prefect.integrations.qiskit.services.connections.client_threads import ClientThreads
+from qcsc_prefect.integrations.qiskit.services.connections.made_once import MadeOnce, make_once
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.services.local import runner
+from qcsc_prefect.integrations.qiskit.services.local.backends import LocalBackends
+from qcsc_prefect.integrations.qiskit.services.local.job_service import LocalJobService
+from qcsc_prefect.integrations.qiskit.services.local.store import LocalJob, LocalJobStore
 
 
 class PanicError(BaseException):

@@ -30,12 +30,12 @@ from qcsc_prefect.core.errors import (
 from qcsc_prefect.integrations.qiskit import (
     QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
-    fetching,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.jobs import result_reading
-from qcsc_prefect.integrations.qiskit.jobs.instances import ConfiguredInstance
-from qcsc_prefect.integrations.qiskit.jobs.runtime_service import RuntimeJobService
+from qcsc_prefect.integrations.qiskit.fetching.fetch import fetch as fetching
+from qcsc_prefect.integrations.qiskit.services.ibm import result_reading
+from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
+from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
 
 

@@ -20,14 +20,14 @@ from requests.exceptions import RequestException, SSLError
 
 from qcsc_prefect.core.errors import ConfigurationError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.runtime.wire import (
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.connections.wire import (
     clock_ahead,
     own_requests,
     watch_post,
     whole_results,
 )
-from qcsc_prefect.integrations.qiskit.runtime.wire_limits import WireLimits
+from qcsc_prefect.integrations.qiskit.services.connections.wire_limits import WireLimits
 from qcsc_prefect.integrations.qiskit.testing import (
     ACCOUNT_NAME,
     EmulatedAccount,

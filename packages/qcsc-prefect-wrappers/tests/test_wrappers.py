@@ -19,7 +19,7 @@ from qcsc_prefect.integrations.qiskit import (
     QCSCSamplerV2,
     QiskitRuntimeConfig,
 )
-from qcsc_prefect.integrations.qiskit.local.store import LocalJobStore
+from qcsc_prefect.integrations.qiskit.services.local.store import LocalJobStore
 
 CONFIG = QiskitRuntimeConfig(channel="local", backend_name="aer_simulator")
 

@@ -28,8 +28,8 @@ from qiskit_ibm_runtime.api.client_parameters import ClientParameters
 from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 
 from qcsc_prefect.core.metadata import JobMetadata
-from qcsc_prefect.integrations.qiskit.job_metadata import METRICS_SECONDS, collect_job_metadata
-from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
+from qcsc_prefect.integrations.qiskit.fetching.metadata import METRICS_SECONDS, collect_job_metadata
+from qcsc_prefect.integrations.qiskit.fetching.pub_metadata import describe_pubs
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 METRICS = {

@@ -110,7 +110,7 @@ def test_neither_pyplot_nor_anything_heavy_is_imported_before_it_is_needed():
     code = (
         "import sys\n"
         "import qcsc_prefect.integrations.qiskit.presentation\n"
-        "import qcsc_prefect.integrations.qiskit.job_metadata\n"
+        "import qcsc_prefect.integrations.qiskit.fetching.metadata\n"
         "heavy = {'numpy', 'matplotlib', 'qiskit', 'qiskit_ibm_runtime'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.context import FlowRunContext
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult, SamplerPubResult
 
-from qcsc_prefect.integrations.qiskit.job_metadata import collect_job_metadata
+from qcsc_prefect.integrations.qiskit.fetching.metadata import collect_job_metadata
 from qcsc_prefect.integrations.qiskit.presentation import JobOutput, publish_job_artifacts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

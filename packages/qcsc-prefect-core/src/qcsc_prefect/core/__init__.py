@@ -25,11 +25,11 @@ from qcsc_prefect.core.cache_keys import (
     build_result_cache_key,
     build_submit_cache_key,
 )
-from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter, canonical_bytes
-from qcsc_prefect.core.canonical_registry import CanonicalRegistry, default_registry
-from qcsc_prefect.core.container import decode_container, encode_container
-from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
-from qcsc_prefect.core.container_registry import Buffer, Part, ValueType, register_value_type
+from qcsc_prefect.core.canonical.registry import CanonicalRegistry, default_registry
+from qcsc_prefect.core.canonical.writer import SCHEMA_VERSION, CanonicalWriter, canonical_bytes
+from qcsc_prefect.core.container.archive import describe_result, load_result, save_result
+from qcsc_prefect.core.container.format import decode_container, encode_container
+from qcsc_prefect.core.container.value_types import Buffer, Part, ValueType, register_value_type
 from qcsc_prefect.core.difference import Difference, explain_difference
 from qcsc_prefect.core.digest import build_input_digest, digest_value, input_identity
 from qcsc_prefect.core.error_facts import ErrorFacts

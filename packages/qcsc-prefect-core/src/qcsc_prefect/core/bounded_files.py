@@ -12,7 +12,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Final
 
-from .errors import ConfigurationError, DamagedRecordError, RecordError
+from qcsc_prefect.core.errors import ConfigurationError, DamagedRecordError, RecordError
 
 if TYPE_CHECKING:
     from io import BufferedReader

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.canonical_arrays import ITEM_KINDS, is_numpy_array, is_numpy_scalar
-from qcsc_prefect.core.canonical_path import child_path, join_path
-from qcsc_prefect.core.canonical_registry import default_registry
+from qcsc_prefect.core.canonical.arrays import ITEM_KINDS, is_numpy_array, is_numpy_scalar
+from qcsc_prefect.core.canonical.paths import child_path, join_path
+from qcsc_prefect.core.canonical.registry import default_registry
 from qcsc_prefect.core.digest import digest_value
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from qcsc_prefect.core.canonical_registry import CanonicalRegistry
+    from qcsc_prefect.core.canonical.registry import CanonicalRegistry
 
 __all__ = ["Difference", "explain_difference"]
 

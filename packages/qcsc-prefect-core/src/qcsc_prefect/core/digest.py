@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from qcsc_prefect.core.canonical import SCHEMA_VERSION, CanonicalWriter
-from qcsc_prefect.core.canonical_path import show_path
+from qcsc_prefect.core.canonical.paths import show_path
+from qcsc_prefect.core.canonical.writer import SCHEMA_VERSION, CanonicalWriter
 from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
-    from qcsc_prefect.core.canonical_registry import CanonicalRegistry
+    from qcsc_prefect.core.canonical.registry import CanonicalRegistry
 
 __all__ = ["build_input_digest", "digest_value", "input_identity"]
 

@@ -7,7 +7,7 @@ import functools
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from qcsc_prefect.core.container import DecodedContainer, encode_container, read_container
+from qcsc_prefect.core.container.format import DecodedContainer, encode_container, read_container
 from qcsc_prefect.core.prefect.base64_pieces import decode_pieces, encode_pieces, text_pieces
 
 if TYPE_CHECKING:

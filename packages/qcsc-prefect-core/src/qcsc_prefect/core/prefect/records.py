@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from prefect.filesystems import LocalFileSystem, WritableFileSystem
     from prefect.results import ResultStore
 
-    from qcsc_prefect.core.container import DecodedContainer
+    from qcsc_prefect.core.container.format import DecodedContainer
 
 __all__ = ["StoredResult", "aread_result_record", "awrite_result_record"]
 

@@ -20,21 +20,21 @@ from pydantic import (
     field_validator,
 )
 
-from qcsc_prefect.integrations.qiskit.config_failures import config_failure
-from qcsc_prefect.integrations.qiskit.config_fields import (
+from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
+from qcsc_prefect.integrations.qiskit.errors.config_failures import config_failure
+from qcsc_prefect.integrations.qiskit.inputs.nearest_names import did_you_mean
+from qcsc_prefect.integrations.qiskit.inputs.primitive_choice import (
+    PrimitiveImplementation,
+    RequestedPrimitives,
+    choose_primitives,
+)
+from qcsc_prefect.integrations.qiskit.services.config_fields import (
     is_length_of_time,
     named_choice,
     reasons_of,
     refuse_bad_fields,
     stripped,
     without_unknown_fields,
-)
-from qcsc_prefect.integrations.qiskit.errors import QiskitRuntimeConfigError
-from qcsc_prefect.integrations.qiskit.nearest_names import did_you_mean
-from qcsc_prefect.integrations.qiskit.primitive_choice import (
-    PrimitiveImplementation,
-    RequestedPrimitives,
-    choose_primitives,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import PrimitiveName
 
 __all__ = ["QiskitRuntimeConfig"]
 
@@ -308,7 +308,7 @@ class QiskitRuntimeConfig(Block):
 
         Returns:
             ``"classic"`` or ``"client_side"``; see
-            `qcsc_prefect.integrations.qiskit.primitive_choice`.
+            `qcsc_prefect.integrations.qiskit.inputs.primitive_choice`.
 
         Raises:
             QiskitRuntimeConfigError: If the installed client does not have those asked for.
@@ -384,7 +384,7 @@ class QiskitRuntimeConfig(Block):
             from qiskit_ibm_runtime import QiskitRuntimeService
 
             return QiskitRuntimeService(**given)
-        from qcsc_prefect.integrations.qiskit.runtime.owned_service import (
+        from qcsc_prefect.integrations.qiskit.services.connections.owned_service import (
             OwnedRuntimeService,
             own_service,
         )

@@ -18,12 +18,12 @@ from qcsc_prefect.core.cache_keys import (
     build_submit_cache_key,
 )
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.chosen_digest import chosen_input, settings_digest
 from qcsc_prefect.integrations.qiskit.input_digest import build_input_digest_of
-from qcsc_prefect.integrations.qiskit.pubs import coerce_pubs
+from qcsc_prefect.integrations.qiskit.inputs.chosen_digest import chosen_input, settings_digest
+from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 
 if TYPE_CHECKING:
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import PrimitiveName
 
 __all__ = [
     "configuration_identity",

@@ -33,8 +33,8 @@ from prefect.exceptions import PrefectException
 
 from qcsc_prefect.core.prefect.task_runs import RunLogger, run_logger
 from qcsc_prefect.core.threads import run_blocking
-from qcsc_prefect.integrations.qiskit.runtime.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.runtime_config import require_config
+from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
+from qcsc_prefect.integrations.qiskit.services.runtime_config import require_config
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

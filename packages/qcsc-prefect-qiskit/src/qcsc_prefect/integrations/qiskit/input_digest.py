@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qcsc_prefect.core.difference import Difference
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import PrimitiveName
 
 __all__ = [
     "build_input_digest_of",
@@ -71,7 +71,7 @@ def build_qiskit_sampler_input_digest(
         >>> one == build_qiskit_sampler_input_digest([(bell, None, 1024)])
         True
     """
-    from qcsc_prefect.integrations.qiskit.identity import inputs
+    from qcsc_prefect.integrations.qiskit.inputs.canonical import inputs
 
     return inputs.digest(
         SAMPLER_PREFIX,
@@ -131,7 +131,7 @@ def build_qiskit_estimator_input_digest(
         >>> one == build_qiskit_estimator_input_digest([(bell, {"XX": 0.5, "ZZ": 1})])
         True
     """
-    from qcsc_prefect.integrations.qiskit.identity import inputs
+    from qcsc_prefect.integrations.qiskit.inputs.canonical import inputs
 
     return inputs.digest(
         ESTIMATOR_PREFIX,
@@ -187,7 +187,7 @@ def explain_qiskit_sampler_difference(
         >>> [str(difference) for difference in found]
         ['options.max_execution_time: nothing and 60']
     """
-    from qcsc_prefect.integrations.qiskit.identity import inputs
+    from qcsc_prefect.integrations.qiskit.inputs.canonical import inputs
 
     flow_name = current_flow_name()
     return inputs.explain(
@@ -227,7 +227,7 @@ def explain_qiskit_estimator_difference(
         >>> [str(difference) for difference in found]
         ['options.max_execution_time: nothing and 60']
     """
-    from qcsc_prefect.integrations.qiskit.identity import inputs
+    from qcsc_prefect.integrations.qiskit.inputs.canonical import inputs
 
     flow_name = current_flow_name()
     return inputs.explain(

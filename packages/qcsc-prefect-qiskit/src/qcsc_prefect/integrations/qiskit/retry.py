@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.prefect.retries import retry_condition
 from qcsc_prefect.core.retry import RetryAdvice, RetryAnswer, advise_retry
-from qcsc_prefect.integrations.qiskit.client_errors import NEW_JOB_RULES, QISKIT_RETRY_RULES
-from qcsc_prefect.integrations.qiskit.error_translation import (
+from qcsc_prefect.integrations.qiskit.errors.client_table import NEW_JOB_RULES, QISKIT_RETRY_RULES
+from qcsc_prefect.integrations.qiskit.errors.translation import (
     translate_qiskit_error,
     translate_qiskit_submission_error,
 )

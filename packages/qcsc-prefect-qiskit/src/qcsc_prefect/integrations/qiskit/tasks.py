@@ -8,7 +8,8 @@ fetches its result, in another task, another process or on another machine.
 All five are coroutines. In a synchronous flow, submit them to the flow's task runner:
 ``submit_sampler_job_task.submit(pubs, "my-block").result()``.
 
-The pubs of a call are not walked by Prefect; see `qcsc_prefect.integrations.qiskit.pub_task`.
+The pubs of a call are not walked by Prefect; see
+`qcsc_prefect.integrations.qiskit.submitting.pub_task`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from prefect.cache_policies import NO_CACHE
 from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
 from qcsc_prefect.core.prefect.task_runs import mark_run_as_cached
 from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
-from qcsc_prefect.integrations.qiskit.fetch_arguments import FetchArguments, job_to_fetch
-from qcsc_prefect.integrations.qiskit.fetching import fetch_job
+from qcsc_prefect.integrations.qiskit.fetching.arguments import FetchArguments, job_to_fetch
+from qcsc_prefect.integrations.qiskit.fetching.fetch import fetch_job
+from qcsc_prefect.integrations.qiskit.inputs.call_arguments import checks_arguments
+from qcsc_prefect.integrations.qiskit.inputs.pubs import collect_pubs
 from qcsc_prefect.integrations.qiskit.job_reference import QiskitJobReference
 from qcsc_prefect.integrations.qiskit.presentation import JobReferenceDict
-from qcsc_prefect.integrations.qiskit.pub_task import pub_task
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
-from qcsc_prefect.integrations.qiskit.submitting import (
+from qcsc_prefect.integrations.qiskit.submitting.pub_task import pub_task
+from qcsc_prefect.integrations.qiskit.submitting.submit import (
     JobArguments,
     SubmitCache,
     submit_job,

@@ -1,14 +1,14 @@
 """How containers hold what the tasks return: as the plain dict, which comes back as it was.
 
 Containers reach this module through the entry point ``qcsc_prefect`` of the group
-``qcsc_prefect.value_types``; see `qcsc_prefect.core.container_registry`.
+``qcsc_prefect.value_types``; see `qcsc_prefect.core.container.value_types`.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from qcsc_prefect.core.container_registry import Part, ValueType
+from qcsc_prefect.core.container.value_types import Part, ValueType
 from qcsc_prefect.integrations.qiskit.presentation.representations import (
     JobOutput,
     JobReferenceDict,

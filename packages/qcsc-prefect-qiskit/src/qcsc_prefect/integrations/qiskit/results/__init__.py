@@ -4,7 +4,7 @@ Importing this package registers the serializer ``qcsc/primitive-result`` with P
 Qiskit and zstd are imported when the first result is written or read.
 """
 
-from qcsc_prefect.core.container_archive import describe_result, load_result, save_result
+from qcsc_prefect.core.container.archive import describe_result, load_result, save_result
 from qcsc_prefect.core.prefect import (
     SERIALIZER_TYPE,
     PrimitiveResultSerializer,

@@ -2,7 +2,7 @@
 
 Containers reach this module through the entry points ``qiskit_ibm_runtime`` and ``samplomatic``
 of the group ``qcsc_prefect.value_types``, when they meet one of these types; see
-`qcsc_prefect.core.container_registry`.
+`qcsc_prefect.core.container.value_types`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qiskit_ibm_runtime.execution_span import (
     TwirledSliceSpanV2,
 )
 
-from qcsc_prefect.core.container_registry import Part, ValueType
+from qcsc_prefect.core.container.value_types import Part, ValueType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

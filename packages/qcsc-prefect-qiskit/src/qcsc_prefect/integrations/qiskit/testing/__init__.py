@@ -26,16 +26,21 @@ The shapes of requests and answers follow the client's source and public documen
 recorded traffic of the real service.
 """
 
-from .accounts import EmulatedAccount, EmulatedInstance
-from .control import ServiceDescription
-from .exchange import Endpoint, RequestRecord
-from .fault_queue import Faults
-from .faults import Fault, FaultInjector, FaultKind, RateLimit
-from .jobs import JobEnd, JobRecord, JobState
-from .random_faults import RandomFaults
-from .remote import EmulatorControlError, RemoteEmulator
-from .service import ACCOUNT_NAME, EmulatedService
-from .sessions import SessionRecord
+from qcsc_prefect.integrations.qiskit.testing.accounts import EmulatedAccount, EmulatedInstance
+from qcsc_prefect.integrations.qiskit.testing.control import ServiceDescription
+from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint, RequestRecord
+from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+from qcsc_prefect.integrations.qiskit.testing.faults import (
+    Fault,
+    FaultInjector,
+    FaultKind,
+    RateLimit,
+)
+from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd, JobRecord, JobState
+from qcsc_prefect.integrations.qiskit.testing.random_faults import RandomFaults
+from qcsc_prefect.integrations.qiskit.testing.remote import EmulatorControlError, RemoteEmulator
+from qcsc_prefect.integrations.qiskit.testing.service import ACCOUNT_NAME, EmulatedService
+from qcsc_prefect.integrations.qiskit.testing.sessions import SessionRecord
 
 __all__ = [
     "ACCOUNT_NAME",

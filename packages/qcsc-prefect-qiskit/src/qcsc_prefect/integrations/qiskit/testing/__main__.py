@@ -13,7 +13,7 @@ import threading
 
 import msgspec
 
-from .service import EmulatedService
+from qcsc_prefect.integrations.qiskit.testing.service import EmulatedService
 
 
 def main(arguments: list[str] | None = None) -> int:

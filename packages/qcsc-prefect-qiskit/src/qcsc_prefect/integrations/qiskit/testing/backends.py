@@ -16,7 +16,7 @@ from qcsc_prefect.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 
 class EmulatedBackend:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .exchange import NO_CODE, Response, error_response
-from .faults import Fault, RateLimit
-from .jobs import JobEnd, Schedule
+from qcsc_prefect.integrations.qiskit.testing.exchange import NO_CODE, Response, error_response
+from qcsc_prefect.integrations.qiskit.testing.faults import Fault, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .dispatcher import RequestLog
-    from .exchange import Request
-    from .fault_queue import Faults
-    from .job_store import JobStore
+    from qcsc_prefect.integrations.qiskit.testing.dispatcher import RequestLog
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Request
+    from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+    from qcsc_prefect.integrations.qiskit.testing.job_store import JobStore
 
 CONTROL_PREFIX = "/__emulator__/"
 """The start of every path that steers the emulator; such requests are not noted in the log."""

@@ -9,15 +9,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from .endpoints import route
-from .exchange import RequestRecord, Response, error_response
-from .faults import FaultKind
+from qcsc_prefect.integrations.qiskit.testing.endpoints import route
+from qcsc_prefect.integrations.qiskit.testing.exchange import (
+    RequestRecord,
+    Response,
+    error_response,
+)
+from qcsc_prefect.integrations.qiskit.testing.faults import FaultKind
 
 if TYPE_CHECKING:
-    from .endpoints import Endpoints
-    from .exchange import Endpoint, Request
-    from .fault_queue import Faults
-    from .faults import Fault
+    from qcsc_prefect.integrations.qiskit.testing.endpoints import Endpoints
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint, Request
+    from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+    from qcsc_prefect.integrations.qiskit.testing.faults import Fault
 
 _DROPPING = frozenset({FaultKind.CLOSE, FaultKind.RESET})
 _GATEWAY_PAGE = b"<html><body><h1>Bad gateway</h1></body></html>"

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from .exchange import NO_CODE, Endpoint, Response, error_response, json_response
+from qcsc_prefect.integrations.qiskit.testing.exchange import (
+    NO_CODE,
+    Endpoint,
+    Response,
+    error_response,
+    json_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .accounts import AccessTokens, EmulatedAccount, EmulatedInstance
-    from .backends import EmulatedBackend
-    from .exchange import JSONValue, Request
-    from .job_endpoints import JobEndpoints
+    from qcsc_prefect.integrations.qiskit.testing.accounts import (
+        AccessTokens,
+        EmulatedAccount,
+        EmulatedInstance,
+    )
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue, Request
+    from qcsc_prefect.integrations.qiskit.testing.job_endpoints import JobEndpoints
 
 NOT_AUTHENTICATED = 1200
 """The service's code for a request without a good token."""

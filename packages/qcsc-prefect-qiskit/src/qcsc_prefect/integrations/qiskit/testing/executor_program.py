@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING
 
 from qiskit.exceptions import QiskitError
 
-from .programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
+from qcsc_prefect.integrations.qiskit.testing.programs import (
+    BAD_INPUT,
+    EXECUTION_FAILED,
+    ProgramFailedError,
+)
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime.quantum_program import QuantumProgram
 
-    from .exchange import JSONValue
-    from .programs import Params
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.programs import Params
 
 _WIDEST_STATE_VECTOR = 24
 

@@ -8,12 +8,17 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .faults import Fault, FaultInjector, FaultKind, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.faults import (
+    Fault,
+    FaultInjector,
+    FaultKind,
+    RateLimit,
+)
 
 if TYPE_CHECKING:
-    from .exchange import Endpoint
-    from .jobs import JobEnd
-    from .random_faults import Chance
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd
+    from qcsc_prefect.integrations.qiskit.testing.random_faults import Chance
 
 
 class Faults(FaultInjector):

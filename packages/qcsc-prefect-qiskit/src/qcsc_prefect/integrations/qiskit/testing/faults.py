@@ -10,12 +10,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .exchange import NO_CODE, Endpoint, endpoint_named
-from .jobs import INTERNAL_ERROR, RAN_TOO_LONG, JobEnd, JobState
+from qcsc_prefect.integrations.qiskit.testing.exchange import NO_CODE, Endpoint, endpoint_named
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    INTERNAL_ERROR,
+    RAN_TOO_LONG,
+    JobEnd,
+    JobState,
+)
 
 if TYPE_CHECKING:
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 When = Literal["before", "after"]
 """Whether a fault strikes before the request is carried out, or after it and before the answer."""

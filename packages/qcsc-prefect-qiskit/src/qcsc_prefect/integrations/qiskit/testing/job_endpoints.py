@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .exchange import NO_CODE, Endpoint, Response, error_response, json_response
-from .jobs import FINAL_STATES, Submission
-from .runner import PROGRAMS
-from .sessions import SESSION_CLOSED, EmulatedSession
+from qcsc_prefect.integrations.qiskit.testing.exchange import (
+    NO_CODE,
+    Endpoint,
+    Response,
+    error_response,
+    json_response,
+)
+from qcsc_prefect.integrations.qiskit.testing.jobs import FINAL_STATES, Submission
+from qcsc_prefect.integrations.qiskit.testing.runner import PROGRAMS
+from qcsc_prefect.integrations.qiskit.testing.sessions import SESSION_CLOSED, EmulatedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .backends import EmulatedBackend
-    from .endpoints import Caller, Route
-    from .exchange import JSONValue, Request
-    from .fault_queue import Faults
-    from .job_store import JobStore
-    from .jobs import Job
-    from .sessions import SessionStore
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.endpoints import Caller, Route
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue, Request
+    from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+    from qcsc_prefect.integrations.qiskit.testing.job_store import JobStore
+    from qcsc_prefect.integrations.qiskit.testing.jobs import Job
+    from qcsc_prefect.integrations.qiskit.testing.sessions import SessionStore
 
 MAX_TAGS = 8
 """The number of tags a job can have on the service."""

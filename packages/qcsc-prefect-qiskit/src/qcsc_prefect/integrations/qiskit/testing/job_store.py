@@ -9,15 +9,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .jobs import FINAL_STATES, INTERNAL_ERROR, Job, JobEnd, JobState, Schedule, Submission
-from .programs import ProgramFailedError
+from qcsc_prefect.integrations.qiskit.testing.jobs import (
+    FINAL_STATES,
+    INTERNAL_ERROR,
+    Job,
+    JobEnd,
+    JobState,
+    Schedule,
+    Submission,
+)
+from qcsc_prefect.integrations.qiskit.testing.programs import ProgramFailedError
 
 if TYPE_CHECKING:
-    from .backends import EmulatedBackend
-    from .exchange import JSONValue
-    from .jobs import JobRecord
-    from .runner import Simulation
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord
+    from qcsc_prefect.integrations.qiskit.testing.runner import Simulation
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .backends import EmulatedBackend
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 INTERNAL_ERROR = 1000
 """The service's code for an error of its own."""

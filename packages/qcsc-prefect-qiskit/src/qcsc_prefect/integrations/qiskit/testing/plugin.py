@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .service import EmulatedService
+from qcsc_prefect.integrations.qiskit.testing.service import EmulatedService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,12 +16,16 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit_ibm_runtime import RuntimeDecoder, RuntimeEncoder
 from qiskit_ibm_runtime.execution_span import ExecutionSpans, SliceSpan
 
-from .programs import BAD_INPUT, EXECUTION_FAILED, ProgramFailedError
+from qcsc_prefect.integrations.qiskit.testing.programs import (
+    BAD_INPUT,
+    EXECUTION_FAILED,
+    ProgramFailedError,
+)
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
 
-    from .programs import Params
+    from qcsc_prefect.integrations.qiskit.testing.programs import Params
 
 DEFAULT_SHOTS = 4096
 """Shots of a sampler PUB that names none, as in the client's documentation of `default_shots`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 BAD_INPUT = 1003
 """The service's code for a job whose input cannot be used."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .exchange import Endpoint
-from .faults import Fault, FaultKind, status_fault
+from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint
+from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultKind, status_fault
 
 if TYPE_CHECKING:
-    from .faults import When
+    from qcsc_prefect.integrations.qiskit.testing.faults import When
 
 _LOSSES = (FaultKind.CLOSE, FaultKind.RESET)
 _PASSING_STATUSES = (500, 502, 503)

@@ -10,15 +10,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from qcsc_prefect.core.errors import QCSCPrefectError
-
-from .control import CONTROL_PREFIX, ScheduleChange, ServiceDescription
-from .exchange import RequestRecord, endpoint_named
-from .faults import Fault, FaultInjector, RateLimit
-from .jobs import JobRecord
+from qcsc_prefect.integrations.qiskit.testing.control import (
+    CONTROL_PREFIX,
+    ScheduleChange,
+    ServiceDescription,
+)
+from qcsc_prefect.integrations.qiskit.testing.exchange import RequestRecord, endpoint_named
+from qcsc_prefect.integrations.qiskit.testing.faults import Fault, FaultInjector, RateLimit
+from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord
 
 if TYPE_CHECKING:
-    from .exchange import Endpoint
-    from .jobs import JobEnd
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobEnd
 
 _Shown = TypeVar("_Shown")
 

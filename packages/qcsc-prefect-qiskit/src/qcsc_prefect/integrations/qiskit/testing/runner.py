@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from qiskit.utils import optionals
 
-from .executor_program import run_executor
-from .primitive_programs import run_estimator, run_sampler
+from qcsc_prefect.integrations.qiskit.testing.executor_program import run_executor
+from qcsc_prefect.integrations.qiskit.testing.primitive_programs import run_estimator, run_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qiskit.providers import BackendV2
 
-    from .backends import EmulatedBackend
-    from .programs import Params
+    from qcsc_prefect.integrations.qiskit.testing.backends import EmulatedBackend
+    from qcsc_prefect.integrations.qiskit.testing.programs import Params
 
 PROGRAMS: Mapping[str, Callable[[Params, BackendV2, int | None], str]] = {
     "sampler": run_sampler,

@@ -16,17 +16,17 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs, urlsplit
 
-from .exchange import Request, Response
-from .faults import FaultKind
+from qcsc_prefect.integrations.qiskit.testing.exchange import Request, Response
+from qcsc_prefect.integrations.qiskit.testing.faults import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
     from io import BufferedIOBase
 
-    from .control import Control
-    from .dispatcher import Delivery, Dispatcher
-    from .tls import TLSEnd
+    from qcsc_prefect.integrations.qiskit.testing.control import Control
+    from qcsc_prefect.integrations.qiskit.testing.dispatcher import Delivery, Dispatcher
+    from qcsc_prefect.integrations.qiskit.testing.tls import TLSEnd
 
 _LOOPBACK = "127.0.0.1"
 

@@ -11,31 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from qcsc_prefect.core.errors import ConfigurationError
-
-from .accounts import AccessTokens, EmulatedAccount
-from .backends import emulated_backends
-from .control import Control, ServiceDescription
-from .dispatcher import Dispatcher, RequestLog
-from .endpoints import Endpoints, offered_backends
-from .exchange import endpoint_named
-from .fault_queue import Faults
-from .job_endpoints import JobEndpoints
-from .job_store import JobStore
-from .jobs import Schedule
-from .random_faults import drawn_by
-from .runner import Simulation
-from .server import EmulatorServer
-from .sessions import SessionStore
-from .tls import EMULATED_DOMAIN, TLSEnd
+from qcsc_prefect.integrations.qiskit.testing.accounts import AccessTokens, EmulatedAccount
+from qcsc_prefect.integrations.qiskit.testing.backends import emulated_backends
+from qcsc_prefect.integrations.qiskit.testing.control import Control, ServiceDescription
+from qcsc_prefect.integrations.qiskit.testing.dispatcher import Dispatcher, RequestLog
+from qcsc_prefect.integrations.qiskit.testing.endpoints import Endpoints, offered_backends
+from qcsc_prefect.integrations.qiskit.testing.exchange import endpoint_named
+from qcsc_prefect.integrations.qiskit.testing.fault_queue import Faults
+from qcsc_prefect.integrations.qiskit.testing.job_endpoints import JobEndpoints
+from qcsc_prefect.integrations.qiskit.testing.job_store import JobStore
+from qcsc_prefect.integrations.qiskit.testing.jobs import Schedule
+from qcsc_prefect.integrations.qiskit.testing.random_faults import drawn_by
+from qcsc_prefect.integrations.qiskit.testing.runner import Simulation
+from qcsc_prefect.integrations.qiskit.testing.server import EmulatorServer
+from qcsc_prefect.integrations.qiskit.testing.sessions import SessionStore
+from qcsc_prefect.integrations.qiskit.testing.tls import EMULATED_DOMAIN, TLSEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from .exchange import Endpoint, RequestRecord
-    from .jobs import JobRecord
-    from .random_faults import RandomFaults
-    from .sessions import SessionRecord
+    from qcsc_prefect.integrations.qiskit.testing.exchange import Endpoint, RequestRecord
+    from qcsc_prefect.integrations.qiskit.testing.jobs import JobRecord
+    from qcsc_prefect.integrations.qiskit.testing.random_faults import RandomFaults
+    from qcsc_prefect.integrations.qiskit.testing.sessions import SessionRecord
 
 ACCOUNT_NAME = "emulated"
 """The name of the account in the files that `EmulatedService.account_file` writes."""

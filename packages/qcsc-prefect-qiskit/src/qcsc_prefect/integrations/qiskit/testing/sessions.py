@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .exchange import JSONValue
+    from qcsc_prefect.integrations.qiskit.testing.exchange import JSONValue
 
 __all__ = ["SESSION_CLOSED", "EmulatedSession", "SessionRecord", "SessionStore"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.core.engine.identity import DEFAULT_VISIBILITY_DELAY
-from qcsc_prefect.integrations.qiskit.call_arguments import checks_arguments
+from qcsc_prefect.integrations.qiskit.inputs.call_arguments import checks_arguments
 from qcsc_prefect.integrations.qiskit.tasks import run_estimator_task, submit_estimator_job_task
 from qcsc_prefect.integrations.qiskit.wrappers.facade import (
     CacheFlags,

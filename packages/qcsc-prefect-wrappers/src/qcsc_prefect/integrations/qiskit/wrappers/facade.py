@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from qcsc_prefect.core.errors import ConfigurationError
-from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
-from qcsc_prefect.integrations.qiskit.native_options import options_mapping
-from qcsc_prefect.integrations.qiskit.pubs import collect_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
+from qcsc_prefect.integrations.qiskit.inputs.call_arguments import refuse_bad_arguments
+from qcsc_prefect.integrations.qiskit.inputs.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.inputs.pubs import collect_pubs
+from qcsc_prefect.integrations.qiskit.services.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.job import HandleArguments, QCSCPrimitiveJob
 from qcsc_prefect.integrations.qiskit.wrappers.pub_by_pub import (
     PubByPubJob,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from qcsc_prefect.integrations.qiskit.blocks import QiskitRuntimeConfig
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import PrimitiveName
 
 __all__ = ["CacheFlags", "FetchFlags", "PrimitiveFacade", "refuse_flags_without_robust"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qcsc_prefect.core.reference import parse_job_reference
-from qcsc_prefect.integrations.qiskit.call_arguments import refuse_bad_arguments
-from qcsc_prefect.integrations.qiskit.job_pages import known_job_url
-from qcsc_prefect.integrations.qiskit.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.inputs.call_arguments import refuse_bad_arguments
+from qcsc_prefect.integrations.qiskit.inputs.native_options import options_mapping
+from qcsc_prefect.integrations.qiskit.inputs.pubs import known_pubs
 from qcsc_prefect.integrations.qiskit.presentation import html_repr, short_repr
-from qcsc_prefect.integrations.qiskit.pubs import known_pubs
-from qcsc_prefect.integrations.qiskit.runtime_config import require_one_config
+from qcsc_prefect.integrations.qiskit.services.ibm.job_pages import known_job_url
+from qcsc_prefect.integrations.qiskit.services.runtime_config import require_one_config
 from qcsc_prefect.integrations.qiskit.wrappers.fetch_options import fetch_task
 from qcsc_prefect.integrations.qiskit.wrappers.synchronous import run_synchronously
 

@@ -16,23 +16,23 @@ from qcsc_prefect.core.prefect.locks import hold_lock
 from qcsc_prefect.core.prefect.task_runs import refresh_requested, run_logger
 from qcsc_prefect.core.reference import parse_job_reference
 from qcsc_prefect.core.threads import run_blocking
-from qcsc_prefect.integrations.qiskit.earlier_kind import tell_of_an_earlier_kind
-from qcsc_prefect.integrations.qiskit.job_metadata import CIRCUITS_SECONDS
-from qcsc_prefect.integrations.qiskit.pub_locations import (
+from qcsc_prefect.integrations.qiskit.fetching.metadata import CIRCUITS_SECONDS
+from qcsc_prefect.integrations.qiskit.inputs.pubs import (
+    a_job,
+    check_precision,
+    check_shots,
+    coerce_pubs,
+)
+from qcsc_prefect.integrations.qiskit.services.runtime_config import backend_name_of, resolve_config
+from qcsc_prefect.integrations.qiskit.submitting.earlier_kind import tell_of_an_earlier_kind
+from qcsc_prefect.integrations.qiskit.submitting.pub_locations import (
     PubLocation,
     PubLocations,
     copies_namespace,
     pub_keys,
     refuse_options_that_tie_pubs,
 )
-from qcsc_prefect.integrations.qiskit.pubs import (
-    a_job,
-    check_precision,
-    check_shots,
-    coerce_pubs,
-)
-from qcsc_prefect.integrations.qiskit.runtime_config import backend_name_of, resolve_config
-from qcsc_prefect.integrations.qiskit.submitting import (
+from qcsc_prefect.integrations.qiskit.submitting.submit import (
     JobArguments,
     SubmitCache,
     find_submitted_job,
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from qcsc_prefect.core.reference import JobReference
-    from qcsc_prefect.integrations.qiskit.pub_locations import PubSubmission
-    from qcsc_prefect.integrations.qiskit.pubs import PrimitiveName, Pub
-    from qcsc_prefect.integrations.qiskit.submitting import PreparedSubmission
+    from qcsc_prefect.integrations.qiskit.inputs.pubs import PrimitiveName, Pub
+    from qcsc_prefect.integrations.qiskit.submitting.pub_locations import PubSubmission
+    from qcsc_prefect.integrations.qiskit.submitting.submit import PreparedSubmission
     from qcsc_prefect.integrations.qiskit.wrappers.facade import CacheFlags
 
 #: ``shots`` or ``precision`` of a call.
@@ -233,7 +233,7 @@ class PubByPubJob(QCSCPrimitiveJob):
         Raises:
             JobError: As `QCSCPrimitiveJob.output` does.
         """
-        from qcsc_prefect.integrations.qiskit.assembly import assemble
+        from qcsc_prefect.integrations.qiskit.fetching.assembly import assemble
 
         if self._output is None:
             outputs = await asyncio.gather(*(self._fetch(job_id) for job_id in self._references))
@@ -276,7 +276,7 @@ class PubByPubJob(QCSCPrimitiveJob):
 
     def _circuits(self) -> list[dict[str, object]]:
         """What is known of the circuit of each PUB; also where its job ran others besides."""
-        from qcsc_prefect.integrations.qiskit.pub_metadata import describe_pubs
+        from qcsc_prefect.integrations.qiskit.fetching.pub_metadata import describe_pubs
 
         if self._pubs is None:
             return [{} for _ in self._locations]

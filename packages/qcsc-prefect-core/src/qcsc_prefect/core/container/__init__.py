@@ -1,0 +1,1 @@
+"""Values in one file, read without running anything; `docs/result-format.md` specifies it."""

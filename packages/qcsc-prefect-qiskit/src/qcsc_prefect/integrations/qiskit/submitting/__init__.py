@@ -1,0 +1,1 @@
+"""From the arguments of a call to core's engine; `submit` is where it begins."""
