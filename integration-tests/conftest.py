@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from .environments import (
     uv,
 )
 from .page_blocks import Documented
+from .repository_copies import copied_repository
 
 if TYPE_CHECKING:
     from conftest import StartedServer
@@ -66,15 +68,35 @@ def qiskit_environment(session_folder: Path, built: Built) -> VirtualEnvironment
 
 @pytest.fixture(scope="session")
 def whole_environment(session_folder: Path, built: Built) -> VirtualEnvironment:
-    """All three packages, by plain pip, with the simulator that the main job runs on."""
+    """All three packages by plain pip, with the simulator that the main job runs on.
+
+    What they need is there before: uv links it in seconds, where pip unpacks it for a minute.
+    """
 
     def make(folder: Path) -> None:
         environment = VirtualEnvironment.create(folder, with_pip=True)
-        environment.pip_install(
-            *built.find_links, built.wheel("qcsc-prefect-wrappers"), "qcsc-prefect-qiskit[aer]"
+        wanted = (
+            *built.find_links,
+            built.wheel("qcsc-prefect-wrappers"),
+            "qcsc-prefect-qiskit[aer]",
         )
+        environment.uv_install(*wanted)
+        environment.uv_uninstall(*DISTRIBUTIONS)
+        environment.pip_install(*wanted)
 
     return VirtualEnvironment(make_once(session_folder / "whole", make))
+
+
+@pytest.fixture(scope="session")
+def untouched_repository(session_folder: Path) -> Path:
+    """What git tracks, and what it would, in a repository of its own with one commit."""
+    return make_once(session_folder / "repository", copied_repository)
+
+
+@pytest.fixture
+def repository(untouched_repository: Path, tmp_path: Path) -> Path:
+    """The same for one test, which may change it."""
+    return shutil.copytree(untouched_repository, tmp_path / "repository", symlinks=True)
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,10 @@ class VirtualEnvironment:
         """Install with uv, which is fast."""
         run([uv(), "pip", "install", "-q", "--python", self.python, *arguments], timeout=600)
 
+    def uv_uninstall(self, *distributions: str) -> None:
+        """Remove distributions, and nothing that they needed."""
+        run([uv(), "pip", "uninstall", "-q", "--python", self.python, *distributions])
+
     def pip_install(self, *arguments: str | Path) -> None:
         """Install with pip, as most people do."""
         run([self.python, "-m", "pip", "install", "-q", *arguments], timeout=900)

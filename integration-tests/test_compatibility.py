@@ -11,16 +11,11 @@ from pathlib import Path
 import pytest
 
 from .environments import DISTRIBUTIONS
-from .repository_copies import commit, copied_repository, edit, git, step
+from .repository_copies import commit, edit, git, step
 
 CORE, QISKIT, WRAPPERS = DISTRIBUTIONS
 PUBS = "src/qcsc_prefect/integrations/qiskit/inputs/pubs.py"
 FACADE = "src/qcsc_prefect/integrations/qiskit/wrappers/facade.py"
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return copied_repository(tmp_path / "repository")
 
 
 def pyproject_of(repository: Path, package: str) -> Path:
@@ -29,7 +24,7 @@ def pyproject_of(repository: Path, package: str) -> Path:
 
 def lower_bound(repository: Path, package: str, needed: str) -> str:
     text = pyproject_of(repository, package).read_text()
-    (found,) = re.findall(rf'"{needed}>=([0-9.]+),', text)
+    (found,) = re.findall(rf'"{needed}(?:\[\w+\])?>=([0-9.]+),', text)
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from .environments import DISTRIBUTIONS, ROOT, PrefectServer, run
-from .repository_copies import commit, copied_repository, edit, git, step, version_of
+from .repository_copies import commit, edit, git, step, version_of
 
 CORE, QISKIT, WRAPPERS = DISTRIBUTIONS
 WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
@@ -24,11 +24,6 @@ def write_changelog(repository: Path, package: str) -> None:
     towncrier = [sys.executable, "-m", "towncrier", "build", "--yes", "--version"]
     place = ["--config", folder / "pyproject.toml", "--dir", folder]
     run([*towncrier, version_of(package), *place], cwd=repository)
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return copied_repository(tmp_path / "repository")
 
 
 def test_each_package_can_be_released_after_those_it_requires(
@@ -145,22 +140,24 @@ def test_a_package_that_was_never_released_can_break_nobody(repository: Path):
     assert [f"{package}: skipped" in none_yet.stdout for package in DISTRIBUTIONS] == [True] * 3
 
 
-@pytest.mark.parametrize("package", DISTRIBUTIONS)
-def test_a_renamed_parameter_is_a_break_of_its_own_package_alone(
-    released_repository: Path, package: str
-):
-    edit(released_repository, package, *PUBLIC_PARAMETERS[package])
-    broken = step(released_repository, "api_check")
-    assert broken.returncode == 1, broken.stdout
-    counts = breaking_changes(broken)
-    assert counts.pop(package) > 0
-    assert set(counts.values()) == {0}, broken.stdout
+def test_a_renamed_parameter_is_a_break_of_its_own_package_alone(released_repository: Path):
+    # Each time one more of the packages is broken, and of the others the same is said as before.
+    before = dict.fromkeys(DISTRIBUTIONS, 0)
+    for package in DISTRIBUTIONS:
+        edit(released_repository, package, *PUBLIC_PARAMETERS[package])
+        broken = step(released_repository, "api_check")
+        assert broken.returncode == 1, broken.stdout
+        counts = breaking_changes(broken)
+        assert counts[package] > 0
+        assert counts == {**before, package: counts[package]}, broken.stdout
+        before = counts
 
-    pyproject = f'version = "{version_of(package)}"'
-    edit(released_repository, package, "pyproject.toml", pyproject, 'version = "0.99.0"')
+    for package in DISTRIBUTIONS:
+        pyproject = f'version = "{version_of(package)}"'
+        edit(released_repository, package, "pyproject.toml", pyproject, 'version = "0.99.0"')
     announced = step(released_repository, "api_check")
     assert announced.returncode == 0, announced.stdout
-    assert "allowed by the new version" in announced.stdout
+    assert announced.stdout.count("allowed by the new version") == len(DISTRIBUTIONS)
 
 
 def test_modules_that_no_page_names_may_be_renamed(released_repository: Path):

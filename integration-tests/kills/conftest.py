@@ -32,12 +32,13 @@ from prefect.settings import (  # noqa: E402
     temporary_settings,
 )
 
+from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig  # noqa: E402
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService  # noqa: E402
 
 from ..hidden_secrets import found_in  # noqa: E402
 from .account import ACCOUNT, check_access_tokens, credentials  # noqa: E402
 from .processes import PrefectServer, Workers  # noqa: E402
-from .program import LOGGERS, Observed  # noqa: E402
+from .program import LOGGERS, WAYS, Observed, connected  # noqa: E402
 from .runs import DELAY, Run  # noqa: E402
 
 
@@ -136,3 +137,12 @@ def observed(
     }
     with temporary_settings(settings):
         yield Observed(emulated, len(emulated.jobs), home, caplog, recwarn, credentials())
+
+
+@pytest.fixture(params=WAYS)
+def config(
+    request: pytest.FixtureRequest, emulated: EmulatedService, tmp_path: Path
+) -> Iterator[QiskitRuntimeConfig]:
+    """What reaches the service, in each way."""
+    with connected(emulated, request.param, tmp_path) as config:
+        yield config

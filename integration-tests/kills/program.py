@@ -30,7 +30,22 @@ from ..hidden_secrets import found_in, found_in_text
 from .runs import outstanding_intents
 from .worker import SHOTS, circuit_of
 
-__all__ = ["DELAY", "LOGGERS", "Observed", "Program", "connected", "set_limits"]
+__all__ = [
+    "DELAY",
+    "LOGGERS",
+    "LONGEST",
+    "WAYS",
+    "Observed",
+    "Program",
+    "as_soon_as",
+    "connected",
+    "set_limits",
+]
+
+#: How a service is reached.
+WAYS = ("direct", "proxied")
+#: Seconds that a program may take which copes with what goes wrong.
+LONGEST = 120.0
 
 #: Seconds after which the search shows a new job for certain.
 DELAY = 0.5
@@ -86,6 +101,13 @@ def connected(
         )
     service.faults.clear()
     get_service_pool().clear()
+
+
+async def as_soon_as(condition: Callable[[], object], then: Callable[[], None]) -> None:
+    """Watch for something beside the program, and do something about it."""
+    while not condition():
+        await asyncio.sleep(0.005)
+    then()
 
 
 @dataclass

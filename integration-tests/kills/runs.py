@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,25 @@ class Run:
         for mark in (self._begun, self._submitted):
             mark.unlink(missing_ok=True)
         return self.workers.start(self.job)
+
+    def kill_when(self, reached: Callable[[], bool], what: str, *, pause: float = 0.01) -> None:
+        """Start the program, and kill it as soon as something is reached."""
+        worker = self.start()
+        wait_until(reached, 60, what, pause=pause)
+        worker.kill()
+
+    def kill_while_storing(self, text: str, number: int) -> None:
+        """Start the program, which is gated, and kill it in the midst of one of its writes.
+
+        Args:
+            text: What stands in the key of what is written.
+            number: The how-manieth such write it is, from 1.
+        """
+        storage = self.home / "gated"
+        storage.mkdir(parents=True)
+        (storage / "gate").write_text(json.dumps([text, number]))
+        self.kill_when((storage / "reached").exists, f"write {number} of {text}")
+        (storage / "gate").unlink()
 
     def wait_for_the_flow(self, worker: Worker) -> None:
         """Wait until the flow itself has begun, after what Prefect does before."""

@@ -5,7 +5,6 @@ The long form kills at many more random moments: ``QCSC_PREFECT_KILLS=50``.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -42,9 +41,7 @@ STRUCK = [
 def test_before_the_intent(start_run, emulated: EmulatedService):
     run = start_run()
     emulated.faults.delay(20, "search")
-    worker = run.start()
-    wait_until(lambda: emulated.count("search") == 1, 30, "the lookup")
-    worker.kill()
+    run.kill_when(lambda: emulated.count("search") == 1, "the lookup")
     assert not list(run.home.rglob("*-intent"))
     emulated.faults.clear()
     run.check()
@@ -53,9 +50,7 @@ def test_before_the_intent(start_run, emulated: EmulatedService):
 def test_after_the_intent_and_before_the_job_is_sent(start_run, emulated: EmulatedService):
     run = start_run()
     emulated.faults.delay(20, "usage")
-    worker = run.start()
-    wait_until(lambda: emulated.count("usage") == 1, 30, "the request before the submission")
-    worker.kill()
+    run.kill_when(lambda: emulated.count("usage") == 1, "the request before the submission")
     assert len(list(run.home.rglob("*-intent"))) == 1
     assert run.jobs == []
     emulated.faults.clear()
@@ -65,9 +60,7 @@ def test_after_the_intent_and_before_the_job_is_sent(start_run, emulated: Emulat
 def test_while_the_job_is_sent_and_accepted_after_the_death(start_run, emulated: EmulatedService):
     run = start_run()
     emulated.faults.delay(1, "submit", when="before")
-    worker = run.start()
-    wait_until(lambda: emulated.count("submit") == 1, 30, "the submission")
-    worker.kill()
+    run.kill_when(lambda: emulated.count("submit") == 1, "the submission")
     assert run.jobs == []
     emulated.faults.clear()
     run.check()
@@ -78,9 +71,7 @@ def test_while_the_answer_of_the_accepted_job_is_out(start_run, emulated: Emulat
     run = start_run()
     emulated.faults.hide_new_jobs(hidden)
     emulated.faults.delay(20, "submit", when="after")
-    worker = run.start()
-    wait_until(lambda: len(run.jobs) == 1, 30, "the accepted job")
-    worker.kill()
+    run.kill_when(lambda: len(run.jobs) == 1, "the accepted job")
     emulated.faults.clear()
     emulated.faults.hide_new_jobs(hidden)
     run.check()
@@ -146,14 +137,11 @@ def test_right_after_the_answer(start_run, emulated: EmulatedService):
     for _ in range(max(1, KILLS // 5)):
         emulated.clear_requests()
         run = start_run()
-        worker = run.start()
-        wait_until(
+        run.kill_when(
             lambda: any(r.endpoint == "submit" and r.status for r in emulated.requests),
-            30,
             "the answer",
             pause=0.0002,
         )
-        worker.kill()
         assert len(run.jobs) == 1
         sides[run.stage] += 1
         run.check()
@@ -171,14 +159,8 @@ GATES = {
 @pytest.mark.parametrize("step", GATES)
 def test_while_something_is_stored(start_run, step: str):
     run = start_run(gated=True)
-    text, number, jobs = GATES[step]
-    storage = run.home / "gated"
-    storage.mkdir(parents=True)
-    (storage / "gate").write_text(json.dumps([text, number]))
-    worker = run.start()
-    wait_until((storage / "reached").exists, 60, step)
-    worker.kill()
-    (storage / "gate").unlink()
+    *write, jobs = GATES[step]
+    run.kill_while_storing(*write)
     assert len(run.jobs) == jobs
     run.check()
 
@@ -186,14 +168,10 @@ def test_while_something_is_stored(start_run, step: str):
 def test_while_waiting(start_run, emulated: EmulatedService):
     emulated.set_schedule(queued_seconds=math.inf)
     run = start_run(inputs=5)
-    worker = run.start()
     # Each submission searches twice; what comes after that asks how the five jobs stand.
-    wait_until(lambda: len(run.jobs) == 5 and emulated.count("search") > 12, 60, "the wait")
-    worker.kill()
-    again = run.start()
+    run.kill_when(lambda: len(run.jobs) == 5 and emulated.count("search") > 12, "the wait")
     requests = emulated.count()
-    wait_until(lambda: emulated.count() > requests + 12, 60, "the second wait")
-    again.kill()
+    run.kill_when(lambda: emulated.count() > requests + 12, "the second wait")
     emulated.set_schedule()
     emulated.release_jobs()
     run.check()
@@ -219,22 +197,14 @@ def test_sigterm_while_waiting(start_run, emulated: EmulatedService, cancel_job:
 def test_while_downloading(start_run, emulated: EmulatedService, private: bool):
     run = start_run(options={"environment": {"private": private}})
     emulated.faults.delay(60, "result", times=1)
-    worker = run.start()
-    wait_until(lambda: emulated.count("result") == 1, 60, "the download")
-    worker.kill()
+    run.kill_when(lambda: emulated.count("result") == 1, "the download")
     assert run.jobs[0].result_reads == 0
     run.check()
 
 
 def test_a_private_result_is_read_once_and_not_lost(start_run, emulated: EmulatedService):
     run = start_run(gated=True, options={"environment": {"private": True}})
-    storage = run.home / "gated"
-    storage.mkdir(parents=True)
-    (storage / "gate").write_text(json.dumps(["qiskit-result-", 1]))
-    worker = run.start()
-    wait_until((storage / "reached").exists, 60, "the decoded result")
-    worker.kill()
-    (storage / "gate").unlink()
+    run.kill_while_storing("qiskit-result-", 1)
     assert run.jobs[0].result_reads == 1
     run.check()
     assert run.jobs[0].result_reads == 1

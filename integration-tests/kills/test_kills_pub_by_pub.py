@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
-from .processes import wait_until
 from .runs import Run
 from .worker import SHOTS
 
@@ -21,6 +21,12 @@ STEPS = {
     "after the answer and before the record": ("qiskit-sampler-", 4, [2, 1]),
     "while the result is stored": ("qiskit-result-", 1, [2, 1]),
 }
+
+
+def start_pub_by_pub(start_run: Callable[..., Run], **more: object) -> Run:
+    run = start_run(inputs=2, pub_by_pub=True, **more)
+    run.job["config"]["primitives"] = "classic"
+    return run
 
 
 def pubs_run(run: Run) -> list[int]:
@@ -39,25 +45,15 @@ def check_a_longer_list(run: Run, emulated: EmulatedService, expected: list[int]
 
 @pytest.mark.parametrize("step", STEPS)
 def test_while_something_is_stored(start_run, emulated: EmulatedService, step: str):
-    run = start_run(inputs=2, gated=True, pub_by_pub=True)
-    run.job["config"]["primitives"] = "classic"
-    text, number, expected = STEPS[step]
-    storage = run.home / "gated"
-    storage.mkdir(parents=True)
-    (storage / "gate").write_text(json.dumps([text, number]))
-    worker = run.start()
-    wait_until((storage / "reached").exists, 60, step)
-    worker.kill()
-    (storage / "gate").unlink()
+    run = start_pub_by_pub(start_run, gated=True)
+    *write, expected = STEPS[step]
+    run.kill_while_storing(*write)
     check_a_longer_list(run, emulated, expected)
 
 
 def test_while_the_answer_of_the_accepted_job_is_out(start_run, emulated: EmulatedService):
-    run = start_run(inputs=2, pub_by_pub=True)
-    run.job["config"]["primitives"] = "classic"
+    run = start_pub_by_pub(start_run)
     emulated.faults.delay(20, "submit", when="after")
-    worker = run.start()
-    wait_until(lambda: len(run.jobs) == 1, 60, "the accepted job")
-    worker.kill()
+    run.kill_when(lambda: len(run.jobs) == 1, "the accepted job")
     emulated.faults.clear()
     check_a_longer_list(run, emulated, [2, 1])

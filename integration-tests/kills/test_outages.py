@@ -27,28 +27,18 @@ from qcsc_prefect.core.errors import (
 )
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.retry import RetryAnswer, classify_qiskit_error
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint, FaultInjector
+from qcsc_prefect.integrations.qiskit.testing import Endpoint, FaultInjector
 
 from ..hidden_secrets import found_in
 from .fault_cases import FAULTS
 from .processes import PrefectServer
-from .program import DELAY, Observed, Program, connected, set_limits
+from .program import DELAY, LONGEST, WAYS, Observed, Program, as_soon_as, set_limits
 from .test_faults import ALL
 
-LONGEST = 120.0
-WAYS = ("direct", "proxied")
 #: After each of them a job exists whose id may be unknown.
 LOST = [name for name, fault in FAULTS.items() if fault.after and name not in {"hangs"}]
 
 _numbers = itertools.count(5000)
-
-
-@pytest.fixture(params=WAYS)
-def config(
-    request: pytest.FixtureRequest, emulated: EmulatedService, tmp_path: Path
-) -> Iterator[QiskitRuntimeConfig]:
-    with connected(emulated, request.param, tmp_path) as config:
-        yield config
 
 
 def cases(short: list[tuple], every: Iterator[tuple]) -> list:
@@ -86,12 +76,9 @@ async def test_the_answer_lost_and_nobody_to_ask(
     FAULTS[lost].inject(faults, Endpoint.SUBMIT, 1)
     faults.delay(0.3, "submit", when="after")
 
-    async def break_down() -> None:
-        while not observed.jobs:
-            await asyncio.sleep(0.005)
-        FAULTS[down].inject(faults, endpoint, None)
-
-    breaking = asyncio.create_task(break_down())
+    breaking = asyncio.create_task(
+        as_soon_as(lambda: observed.jobs, lambda: FAULTS[down].inject(faults, endpoint, None))
+    )
     async with asyncio.timeout(LONGEST):
         with pytest.raises(SubmissionUncertainError, match="Look for the job on the service"):
             await program.submit()
@@ -114,12 +101,6 @@ def refused_from_now_on(observed: Observed) -> Callable[[], None]:
         observed.service.faults.answer(Endpoint.TOKEN, status=403, times=None)
 
     return refuse
-
-
-async def as_soon_as(condition: Callable[[], object], then: Callable[[], None]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
-    then()
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["answer lost", "answer read"])

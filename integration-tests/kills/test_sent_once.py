@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,9 @@ from qcsc_prefect.integrations.qiskit.testing import EmulatedService, Endpoint
 
 from .fault_cases import FAULTS
 from .gate import Gate
-from .program import Observed, Program, connected, set_limits
+from .program import LONGEST, WAYS, Observed, Program, as_soon_as, connected, set_limits
 from .test_faults import ALL
 
-LONGEST = 120.0
-WAYS = ("direct", "proxied")
 #: After each of them there is a job, and the answer does not tell which.
 LOST = {
     **{name: (name, 1) for name, fault in FAULTS.items() if fault.after and name != "hangs"},
@@ -79,14 +76,6 @@ async def test_a_lost_answer_costs_nothing(
     assert observed.leaked == {}
 
 
-@pytest.fixture(params=WAYS)
-def config(
-    request: pytest.FixtureRequest, emulated: EmulatedService, tmp_path: Path
-) -> Iterator[QiskitRuntimeConfig]:
-    with connected(emulated, request.param, tmp_path) as config:
-        yield config
-
-
 @pytest.mark.parametrize("fault", ["503", "closed", "429"])
 async def test_a_service_that_takes_nothing_for_a_while(
     config: QiskitRuntimeConfig, observed: Observed, fault: str
@@ -94,13 +83,10 @@ async def test_a_service_that_takes_nothing_for_a_while(
     service = observed.service
     FAULTS[fault].inject(service.faults, Endpoint.SUBMIT, None)
 
-    async def recover() -> None:
-        while service.count(Endpoint.SUBMIT) < 4:
-            await asyncio.sleep(0.01)
-        service.faults.clear()
-
     program = Program(config, service, next(_numbers))
-    recovering = asyncio.create_task(recover())
+    recovering = asyncio.create_task(
+        as_soon_as(lambda: service.count(Endpoint.SUBMIT) >= 4, service.faults.clear)
+    )
     async with asyncio.timeout(LONGEST):
         assert await program.run() == program.expected
         await recovering

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -235,18 +233,6 @@ def test_the_flow_counts_by_its_name_also_inside_tasks(prefect_server: None) -> 
     assert len({found["flow"], inside, outside, found["global"]}) == 4
     with pytest.raises(ValueError, match="cache_scope"):
         build_qiskit_sampler_input_digest([circuit], cache_scope="task")
-
-
-def test_importing_the_key_functions_does_not_import_qiskit() -> None:
-    program = (
-        "import sys, qcsc_prefect.integrations.qiskit.cache;"
-        "print(sorted({name.partition('.')[0] for name in sys.modules}"
-        " & {'qiskit', 'qiskit_ibm_runtime', 'samplomatic'}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "[]"
 
 
 def test_arrays_in_annotations_are_taken_as_they_are() -> None:

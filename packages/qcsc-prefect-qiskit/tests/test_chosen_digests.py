@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from prefect.cache_policies import CacheKeyFnPolicy
-from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 
@@ -18,6 +17,8 @@ from qcsc_prefect.integrations.qiskit.input_digest import build_qiskit_sampler_i
 from qcsc_prefect.integrations.qiskit.inputs.chosen_digest import chosen_input
 from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
+
+from .machines import another_machine
 
 
 @pytest.fixture
@@ -38,12 +39,6 @@ async def submit(config: QiskitRuntimeConfig, *pubs: object, **more) -> dict:
         runtime_config=config,
         cache_submit=True,
         **{"input_digest": "mine", "shots": 10, "visibility_delay": 0.5, **more},
-    )
-
-
-def another_machine(folder: Path):
-    return temporary_settings(
-        {PREFECT_HOME: folder, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
     )
 
 

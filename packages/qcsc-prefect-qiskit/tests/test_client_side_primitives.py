@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +39,8 @@ from qcsc_prefect.integrations.qiskit.presentation.summary import summary_markdo
 from qcsc_prefect.integrations.qiskit.services.local.store import LocalJobStore
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
+pytestmark = pytest.mark.emulated_service(seed=11)
+
 CLIENT = tuple(int(part) for part in version("qiskit-ibm-runtime").split(".")[:2])
 HAS_CLIENT_SIDE = CLIENT >= FIRST_CLIENT_SIDE
 needs_client_side = pytest.mark.skipif(
@@ -59,17 +60,8 @@ def isa_bell(*, measured: bool = True) -> QuantumCircuit:
     return circuit
 
 
-@pytest.fixture
-def emulator() -> Iterator[EmulatedService]:
-    with (
-        EmulatedService(backends=["fake_manila"], seed=11) as service,
-        service.client_environment(),
-    ):
-        yield service
-
-
-def config_of(emulator: EmulatedService, **fields: object) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulator.runtime_config_fields(), **fields)
+def config_of(emulated: EmulatedService, **fields: object) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulated.runtime_config_fields(), **fields)
 
 
 def names_of_the_next_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +95,11 @@ def test_auto_moves_with_the_clients_names(monkeypatch: pytest.MonkeyPatch, prim
 @needs_client_side
 async def test_it_is_said_once_that_earlier_jobs_are_of_the_other_kind(
     prefect_home: Path,
-    emulator: EmulatedService,
+    emulated: EmulatedService,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    config = config_of(emulator)
+    config = config_of(emulated)
 
     @flow
     async def two_inputs() -> list[dict]:
@@ -133,7 +125,7 @@ async def test_it_is_said_once_that_earlier_jobs_are_of_the_other_kind(
     assert f"Job {earlier[0]['job_id']} is reused, and was run by the client's classic" in told[0]
     fresh = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
     assert fresh["program_type"] == "executor"
-    assert [job.program for job in emulator.jobs] == ["sampler", "sampler", "executor"]
+    assert [job.program for job in emulated.jobs] == ["sampler", "sampler", "executor"]
 
 
 @pytest.mark.skipif(HAS_CLIENT_SIDE, reason="the installed client has them")
@@ -147,9 +139,9 @@ def test_an_older_client_says_what_it_lacks():
     ["auto", "classic", pytest.param("client_side", marks=needs_client_side)],
 )
 async def test_both_run_on_the_service(
-    prefect_home: Path, emulator: EmulatedService, primitives: str
+    prefect_home: Path, emulated: EmulatedService, primitives: str
 ):
-    config = config_of(emulator, primitives=primitives)
+    config = config_of(emulated, primitives=primitives)
     with warnings.catch_warnings():
         # Neither choice may bother the user with the client's move.
         warnings.filterwarnings("error", message=".*class is deprecated")
@@ -161,7 +153,7 @@ async def test_both_run_on_the_service(
         )
     client_side = primitives == "client_side"
     expected = ["executor", "executor"] if client_side else ["sampler", "estimator"]
-    assert [job.program for job in emulator.jobs] == expected
+    assert [job.program for job in emulated.jobs] == expected
     outputs = (sampled, estimated)
     assert [output["job_reference"]["program_type"] for output in outputs] == expected
     assert [output["metadata"]["program_type"] for output in outputs] == expected
@@ -203,9 +195,9 @@ FETCH_IN_ANOTHER_PROCESS = textwrap.dedent(
 
 @needs_client_side
 async def test_another_process_fetches_the_same_post_processed_result(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulated, primitives="client_side")
     theta = Parameter("theta")
     swept = QuantumCircuit(5)
     swept.rz(theta, 0)
@@ -221,7 +213,7 @@ async def test_another_process_fetches_the_same_post_processed_result(
         await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
         for reference in (sampler, estimator)
     ]
-    fields = emulator.runtime_config_fields()
+    fields = emulated.runtime_config_fields()
     elsewhere = subprocess.run(
         [sys.executable, "-c", FETCH_IN_ANOTHER_PROCESS],
         input=json.dumps([fields, [sampler["job_id"], estimator["job_id"]]]),
@@ -242,13 +234,13 @@ async def test_another_process_fetches_the_same_post_processed_result(
 
 
 @needs_client_side
-async def test_tags_and_limits_reach_the_service(prefect_home: Path, emulator: EmulatedService):
-    config = config_of(emulator, primitives="client_side")
+async def test_tags_and_limits_reach_the_service(prefect_home: Path, emulated: EmulatedService):
+    config = config_of(emulated, primitives="client_side")
     options = {"environment": {"job_tags": ["mine"]}, "max_execution_time": 60}
     reference = await submit_sampler_job_task(
         [isa_bell()], options=options, runtime_config=config, cache_submit=True
     )
-    [job] = emulator.jobs
+    [job] = emulated.jobs
     assert job.tags[0] == "mine"
     assert job.tags == tuple(reference["tags"])
     assert job.cost == 60
@@ -256,11 +248,11 @@ async def test_tags_and_limits_reach_the_service(prefect_home: Path, emulator: E
 
 @needs_client_side
 async def test_a_killed_record_is_found_again_by_its_tag(
-    prefect_home: Path, emulator: EmulatedService, tmp_path: Path
+    prefect_home: Path, emulated: EmulatedService, tmp_path: Path
 ):
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulated, primitives="client_side")
     first = await submit_sampler_job_task([isa_bell()], runtime_config=config, cache_submit=True)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "another-machine"}):
         again = await submit_sampler_job_task(
@@ -268,15 +260,15 @@ async def test_a_killed_record_is_found_again_by_its_tag(
         )
     assert again["job_id"] == first["job_id"]
     assert again["program_type"] == "executor"
-    assert len(emulator.jobs) == 1
+    assert len(emulated.jobs) == 1
 
 
 async def test_the_choice_is_part_of_the_input_only_where_it_is_spelt_out(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
     async def submit(**fields: object) -> str:
         reference = await submit_sampler_job_task(
-            [isa_bell()], runtime_config=config_of(emulator, **fields), cache_submit=True
+            [isa_bell()], runtime_config=config_of(emulated, **fields), cache_submit=True
         )
         return reference["job_id"]
 
@@ -288,7 +280,7 @@ async def test_the_choice_is_part_of_the_input_only_where_it_is_spelt_out(
     assert await submit(primitives="classic") == classic
 
     def key(**fields: object) -> str | None:
-        config = config_of(emulator, **fields)
+        config = config_of(emulated, **fields)
         return qiskit_sampler_submit_cache_key(
             None, {"pubs": [isa_bell()], "runtime_config": config}
         )
@@ -299,17 +291,17 @@ async def test_the_choice_is_part_of_the_input_only_where_it_is_spelt_out(
 
 @needs_client_side
 async def test_circuits_of_another_device_are_refused_before_anything_is_sent(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
     circuit = QuantumCircuit(2)
     circuit.h(0)
     circuit.measure_all()
     with pytest.raises(InputError, match="instruction h") as caught:
         await submit_sampler_job_task(
-            [isa_bell(), circuit], runtime_config=config_of(emulator, primitives="client_side")
+            [isa_bell(), circuit], runtime_config=config_of(emulated, primitives="client_side")
         )
     assert caught.value.path == "pubs[1].circuit"
-    assert emulator.count("submit") == 0
+    assert emulated.count("submit") == 0
 
 
 def bare_circuit(*registers: ClassicalRegister) -> QuantumCircuit:
@@ -322,10 +314,10 @@ def bare_circuit(*registers: ClassicalRegister) -> QuantumCircuit:
 @needs_client_side
 @pytest.mark.parametrize("local", [False, True])
 async def test_circuits_that_could_give_no_result_are_refused_before_anything_is_sent(
-    prefect_home: Path, emulator: EmulatedService, local: bool
+    prefect_home: Path, emulated: EmulatedService, local: bool
 ):
     fields = {"channel": "local", "backend_name": "fake_manila"} if local else {}
-    config = config_of(emulator, primitives="client_side").model_copy(update=fields)
+    config = config_of(emulated, primitives="client_side").model_copy(update=fields)
     loose = QuantumCircuit(1)
     loose.add_bits([Clbit()])
     loose.measure(0, 0)
@@ -337,16 +329,16 @@ async def test_circuits_that_could_give_no_result_are_refused_before_anything_is
         with pytest.raises(InputError, match=reason) as caught:
             await submit_sampler_job_task([isa_bell(), circuit], runtime_config=config)
         assert caught.value.path == "pubs[1].circuit"
-    assert emulator.count("submit") == 0
+    assert emulated.count("submit") == 0
 
 
 @pytest.mark.parametrize("channel", ["local", None])
 async def test_what_the_native_primitive_runs_without_a_measurement_runs(
-    prefect_home: Path, emulator: EmulatedService, channel: str | None
+    prefect_home: Path, emulated: EmulatedService, channel: str | None
 ):
     unmeasured = bare_circuit(ClassicalRegister(2, "c"))
     for primitives in ("classic", "client_side")[: 1 + HAS_CLIENT_SIDE]:
-        config = config_of(emulator, primitives=primitives).model_copy(update={"channel": channel})
+        config = config_of(emulated, primitives=primitives).model_copy(update={"channel": channel})
         pubs = [unmeasured] if primitives == "client_side" else [unmeasured, bare_circuit()]
         output = await run_sampler_task(pubs, shots=10, runtime_config=config)
         assert output["result"][0].data.c.get_counts() == {"00": 10}
@@ -355,11 +347,11 @@ async def test_what_the_native_primitive_runs_without_a_measurement_runs(
 
 @needs_client_side
 async def test_a_job_of_others_that_gives_no_result_is_no_hang(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
     from qiskit_ibm_runtime.executor_sampler import Sampler
 
-    config = config_of(emulator)
+    config = config_of(emulated)
     native = await asyncio.to_thread(lambda: Sampler(config.get_backend()).run([bare_circuit()]))
     with pytest.raises(ResultUnavailableError, match="no classical register") as caught:
         await asyncio.wait_for(
@@ -378,25 +370,25 @@ async def test_a_job_of_others_that_gives_no_result_is_no_hang(
     ],
 )
 async def test_bad_options_are_refused_by_the_implementation_that_is_used(
-    prefect_home: Path, emulator: EmulatedService, options: dict, named: str
+    prefect_home: Path, emulated: EmulatedService, options: dict, named: str
 ):
     with pytest.raises(InputError, match=named) as caught:
         await submit_sampler_job_task(
             [isa_bell()],
             options=options,
-            runtime_config=config_of(emulator, primitives="client_side"),
+            runtime_config=config_of(emulated, primitives="client_side"),
         )
     assert caught.value.path == f"options.{named}"
     assert "the client-side sampler" in str(caught.value)
-    assert emulator.count("submit") == 0
+    assert emulated.count("submit") == 0
 
 
 @needs_client_side
 @pytest.mark.parametrize("primitive", ["sampler", "estimator"])
 async def test_what_they_return_survives_a_record(
-    prefect_home: Path, emulator: EmulatedService, primitive: str
+    prefect_home: Path, emulated: EmulatedService, primitive: str
 ):
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulated, primitives="client_side")
 
     @flow
     async def fetches_twice() -> list[PrimitiveResult]:
@@ -414,7 +406,7 @@ async def test_what_they_return_survives_a_record(
         return [output["result"] for output in outputs]
 
     fetched, kept = await fetches_twice()
-    assert emulator.count("result") >= 1
+    assert emulated.count("result") >= 1
     assert type(kept[0]) is type(fetched[0])
     assert kept.metadata == fetched.metadata
     assert kept[0].metadata == fetched[0].metadata
@@ -502,7 +494,7 @@ CYCLE.append(CYCLE)
 @pytest.mark.parametrize("cache_submit", [False, True])
 async def test_metadata_that_cannot_be_sent_are_refused_with_their_key(
     prefect_home: Path,
-    emulator: EmulatedService,
+    emulated: EmulatedService,
     implementation: str,
     value: object,
     cache_submit: bool,
@@ -513,32 +505,32 @@ async def test_metadata_that_cannot_be_sent_are_refused_with_their_key(
         await submit_sampler_job_task(
             [isa_bell(), circuit],
             shots=10,
-            runtime_config=config_of(emulator, primitives=implementation),
+            runtime_config=config_of(emulated, primitives=implementation),
             cache_submit=cache_submit,
         )
     assert caught.value.path == "pubs[1].circuit.metadata.calibration"
     assert caught.value.path in str(caught.value)
-    assert emulator.jobs == ()
+    assert emulated.jobs == ()
 
 
 @needs_client_side
-async def test_metadata_that_can_be_sent_are_sent(prefect_home: Path, emulator: EmulatedService):
+async def test_metadata_that_can_be_sent_are_sent(prefect_home: Path, emulated: EmulatedService):
     circuit = isa_bell()
     circuit.metadata = {"a": [1, 2.5, None, {"b": "c"}], "d": np.arange(3), "e": np.float64(1)}
     reference = await submit_sampler_job_task(
         [circuit],
         shots=10,
-        runtime_config=config_of(emulator, primitives="client_side"),
+        runtime_config=config_of(emulated, primitives="client_side"),
         cache_submit=True,
     )
-    assert [job.id for job in emulator.jobs] == [reference["job_id"]]
+    assert [job.id for job in emulated.jobs] == [reference["job_id"]]
 
 
 @needs_client_side
 async def test_numbers_of_a_twirled_job_say_what_was_asked_for_and_what_was_taken(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulated, primitives="client_side")
     sampled = await run_sampler_task(
         [isa_bell()],
         shots=200,
@@ -568,9 +560,9 @@ async def test_numbers_of_a_twirled_job_say_what_was_asked_for_and_what_was_take
     "primitives", ["classic", pytest.param("client_side", marks=needs_client_side)]
 )
 async def test_a_bare_id_is_enough_to_know_what_a_job_was(
-    prefect_home: Path, emulator: EmulatedService, primitives: str
+    prefect_home: Path, emulated: EmulatedService, primitives: str
 ):
-    config = config_of(emulator, primitives=primitives)
+    config = config_of(emulated, primitives=primitives)
     sampler = await submit_sampler_job_task([isa_bell()], shots=300, runtime_config=config)
     estimator = await submit_estimator_job_task(
         [(isa_bell(measured=False), "IIIZZ")], precision=0.1, runtime_config=config
@@ -589,9 +581,9 @@ async def test_a_bare_id_is_enough_to_know_what_a_job_was(
 
 @needs_client_side
 async def test_a_seed_among_the_options_decides_what_the_emulated_service_computes(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, primitives="client_side")
+    config = config_of(emulated, primitives="client_side")
 
     async def counts(seed: int) -> dict[str, int]:
         output = await run_sampler_task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.services.ibm.instances import instance_of_job
 from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
@@ -31,13 +30,6 @@ DAMAGES: dict[str, Callable[..., None]] = {
     "a JSON list": lambda faults, **more: faults.replace_body("result", [], **more),
     "a JSON object": lambda faults, **more: faults.replace_body("result", {}, **more),
 }
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -56,7 +48,6 @@ async def test_a_body_that_stays_damaged_is_an_error_about_a_job_that_is_done(
     DAMAGES[damage](emulated.faults, times=None)
     with pytest.raises(ResultUnavailableError, match=job_id) as caught:
         await service.result(job_id)
-    emulated.faults.clear()
     assert caught.value.retryable is True
     assert "the job is done; fetch it again" in str(caught.value).lower()
     assert "goes on" not in str(caught.value)

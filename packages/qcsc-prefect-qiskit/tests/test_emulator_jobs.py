@@ -30,8 +30,6 @@ from qcsc_prefect.integrations.qiskit.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qiskit_ibm_runtime import RuntimeJobV2
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -47,14 +45,8 @@ def flip() -> QuantumCircuit:
 
 
 @pytest.fixture
-def emulator() -> Iterator[EmulatedService]:
-    with EmulatedService(backends=[BACKEND]) as service, service.client_environment():
-        yield service
-
-
-@pytest.fixture
-def service(emulator: EmulatedService) -> QiskitRuntimeService:
-    fields = emulator.runtime_config_fields()
+def service(emulated: EmulatedService) -> QiskitRuntimeService:
+    fields = emulated.runtime_config_fields()
     del fields["backend_name"]
     return QiskitRuntimeService(**fields)
 
@@ -67,24 +59,24 @@ def submit(service: QiskitRuntimeService, **environment: object) -> RuntimeJobV2
 class Wire:
     """Bare requests, for what the client would never send."""
 
-    def __init__(self, emulator: EmulatedService) -> None:
+    def __init__(self, emulated: EmulatedService) -> None:
         self.session = requests.Session()
         self.session.trust_env = False
-        self.session.headers["Authorization"] = f"apikey {emulator.token}"
-        self.session.headers["Service-CRN"] = emulator.instance
-        self._url = emulator.url
+        self.session.headers["Authorization"] = f"apikey {emulated.token}"
+        self.session.headers["Service-CRN"] = emulated.instance
+        self._url = emulated.url
 
     def send(self, method: str, path: str, **arguments: object) -> requests.Response:
         return self.session.request(method, self._url + path, timeout=10, **arguments)
 
 
 @pytest.fixture
-def wire(emulator: EmulatedService) -> Wire:
-    return Wire(emulator)
+def wire(emulated: EmulatedService) -> Wire:
+    return Wire(emulated)
 
 
-def test_a_job_passes_through_its_states_by_the_clock(emulator, service) -> None:
-    emulator.set_schedule(queued_seconds=0.4, running_seconds=0.4)
+def test_a_job_passes_through_its_states_by_the_clock(emulated, service) -> None:
+    emulated.set_schedule(queued_seconds=0.4, running_seconds=0.4)
     started = time.monotonic()
     job = submit(service)
     seen = []
@@ -95,7 +87,7 @@ def test_a_job_passes_through_its_states_by_the_clock(emulator, service) -> None
         time.sleep(0.02)
     assert seen == ["QUEUED", "RUNNING", "DONE"]
     assert time.monotonic() - started >= 0.8
-    [record] = emulator.jobs
+    [record] = emulated.jobs
     assert (record.ended - record.created) >= timedelta(seconds=0.8)
     metrics = job.metrics()
     assert metrics["usage"]["status"] == "done"
@@ -104,28 +96,28 @@ def test_a_job_passes_through_its_states_by_the_clock(emulator, service) -> None
     assert "Completed" in job.logs()
 
 
-def test_jobs_can_be_held_until_they_are_released(emulator, service) -> None:
-    emulator.set_schedule(queued_seconds=math.inf)
+def test_jobs_can_be_held_until_they_are_released(emulated, service) -> None:
+    emulated.set_schedule(queued_seconds=math.inf)
     first, second = submit(service), submit(service)
     assert [job.status() for job in (first, second)] == ["QUEUED", "QUEUED"]
     assert [job.metrics()["position_in_queue"] for job in (first, second)] == [1, 2]
     assert service.backend(BACKEND).status().pending_jobs == 2
     assert first.metrics()["usage"]["status"] == "pending"
 
-    emulator.release_jobs(first.job_id())
+    emulated.release_jobs(first.job_id())
     assert first.result()[0].data.c.get_counts() == {"1": 10}
     assert second.status() == "QUEUED"
     assert second.metrics()["position_in_queue"] == 1
-    emulator.release_jobs()
+    emulated.release_jobs()
     assert second.result()[0].data.c.get_counts() == {"1": 10}
 
 
-def test_a_waiting_job_can_be_cancelled_and_an_ended_one_cannot(emulator, service) -> None:
-    emulator.set_schedule(queued_seconds=math.inf)
+def test_a_waiting_job_can_be_cancelled_and_an_ended_one_cannot(emulated, service) -> None:
+    emulated.set_schedule(queued_seconds=math.inf)
     job = submit(service)
     job.cancel()
     assert service.job(job.job_id()).cancelled()
-    emulator.release_jobs()
+    emulated.release_jobs()
     assert service.job(job.job_id()).cancelled()
     with pytest.raises(RuntimeInvalidStateError, match="409"):
         job.cancel()
@@ -140,23 +132,23 @@ def posted_job(service: QiskitRuntimeService, wire: Wire, *pubs: object) -> Runt
     return service.job(answer.json()["id"])
 
 
-def test_pubs_that_cannot_be_read_fail_the_job(service, emulator, wire) -> None:
+def test_pubs_that_cannot_be_read_fail_the_job(service, emulated, wire) -> None:
     for pub in (["no circuit"], [flip(), None, -1], "nothing"):
         job = posted_job(service, wire, pub)
         with pytest.raises(RuntimeJobFailureError, match=r"1003.*PUBs cannot be read"):
             job.result()
-    assert {record.state for record in emulator.jobs} == {"Failed"}
+    assert {record.state for record in emulated.jobs} == {"Failed"}
 
 
-def test_pubs_that_cannot_be_simulated_fail_the_job(service, emulator, wire) -> None:
+def test_pubs_that_cannot_be_simulated_fail_the_job(service, emulated, wire) -> None:
     circuit = flip()
     circuit.append(Gate("mystery", 1, []), [0])
     with pytest.raises(RuntimeJobFailureError, match=r"1002.*mystery"):
         posted_job(service, wire, [circuit, None, 10]).result()
-    assert emulator.jobs[0].reason_code == 1002
+    assert emulated.jobs[0].reason_code == 1002
 
 
-def test_the_search_filters_sorts_and_pages(emulator, service) -> None:
+def test_the_search_filters_sorts_and_pages(emulated, service) -> None:
     parities = ["even", "odd", "even", "odd", "even"]
     ids = [
         submit(service, job_tags=[f"n{number}", parity]).job_id()
@@ -173,20 +165,20 @@ def test_the_search_filters_sorts_and_pages(emulator, service) -> None:
     assert found(job_tags=["even", "n2"]) == [ids[2]]
     assert found(program_id="estimator") == []
     assert found(backend_name=BACKEND) == ids[::-1]
-    middle = emulator.jobs[2].created
+    middle = emulated.jobs[2].created
     assert found(created_after=middle, descending=False) == ids[2:]
     assert found(created_before=middle, descending=False) == ids[:3]
     future = datetime.now(UTC) + timedelta(hours=1)
     assert found(created_after=future) == []
-    emulator.set_schedule(queued_seconds=math.inf)
+    emulated.set_schedule(queued_seconds=math.inf)
     waiting = submit(service).job_id()
     assert found(pending=True) == [waiting]
     assert sorted(found(pending=False)) == sorted(ids)
 
 
-def test_more_jobs_than_a_page_are_found(emulator, wire) -> None:
+def test_more_jobs_than_a_page_are_found(emulated, wire) -> None:
     posted = {"program_id": "sampler", "backend": BACKEND, "params": {"pubs": []}}
-    emulator.set_schedule(queued_seconds=math.inf)
+    emulated.set_schedule(queued_seconds=math.inf)
     ids = [wire.send("POST", "/jobs", json=posted).json()["id"] for _ in range(205)]
     page = wire.send("GET", "/jobs", params={"limit": 1000, "sort": "ASC"}).json()
     assert page["count"] == 205
@@ -195,27 +187,27 @@ def test_more_jobs_than_a_page_are_found(emulator, wire) -> None:
     assert [job["id"] for job in rest["jobs"]] == ids[200:]
 
 
-def test_tags_are_limited_in_number_and_length(emulator, service, wire) -> None:
+def test_tags_are_limited_in_number_and_length(emulated, service, wire) -> None:
     job = submit(service, job_tags=[f"{n}" * 86 for n in range(8)])
-    assert len(emulator.jobs[0].tags) == 8
+    assert len(emulated.jobs[0].tags) == 8
     for tags in ([str(n) for n in range(9)], ["x" * 87]):
         with pytest.raises(IBMRuntimeError, match="400"):
             submit(service, job_tags=tags)
-    assert len(emulator.jobs) == 1
+    assert len(emulated.jobs) == 1
     assert job.update_tags(["new"]) == ["new"]
-    assert emulator.jobs[0].tags == ("new",)
+    assert emulated.jobs[0].tags == ("new",)
     answer = wire.send("PUT", f"/jobs/{job.job_id()}/tags", json={"tags": ["x" * 87]})
     assert answer.status_code == 400
-    assert emulator.jobs[0].tags == ("new",)
+    assert emulated.jobs[0].tags == ("new",)
 
 
-def test_the_result_of_a_private_job_is_read_once(emulator, service) -> None:
+def test_the_result_of_a_private_job_is_read_once(emulated, service) -> None:
     job = submit(service, private=True)
     assert job.result()[0].data.c.get_counts() == {"1": 10}
     assert job.result() is None
     assert service.job(job.job_id()).private
     assert job.inputs == {}
-    assert emulator.jobs[0].result_reads == 1
+    assert emulated.jobs[0].result_reads == 1
 
 
 def test_the_inputs_of_a_job_come_back_decoded(service) -> None:
@@ -259,26 +251,26 @@ def test_requests_that_make_no_sense_are_refused(wire, method, path, body, statu
         assert set(answer.json()["errors"][0]) == {"code", "message", "solution", "more_info"}
 
 
-def test_results_that_are_not_there_yet_are_no_content(emulator, service, wire) -> None:
-    emulator.set_schedule(queued_seconds=math.inf)
+def test_results_that_are_not_there_yet_are_no_content(emulated, service, wire) -> None:
+    emulated.set_schedule(queued_seconds=math.inf)
     job = submit(service)
     assert wire.send("GET", f"/jobs/{job.job_id()}/results").status_code == 204
 
 
-def test_requests_are_noted_without_secrets(emulator, service) -> None:
+def test_requests_are_noted_without_secrets(emulated, service) -> None:
     submit(service)
-    assert emulator.count("submit") == 1
-    assert emulator.count() == len(emulator.requests)
-    times = [record.time for record in emulator.requests]
+    assert emulated.count("submit") == 1
+    assert emulated.count() == len(emulated.requests)
+    times = [record.time for record in emulated.requests]
     assert times == sorted(times)
-    noted = repr(emulator.requests) + repr(emulator.jobs) + repr(emulator.accounts)
-    assert emulator.token not in noted
-    assert emulator.token not in repr(emulator)
-    assert EmulatedAccount().token != emulator.token
+    noted = repr(emulated.requests) + repr(emulated.jobs) + repr(emulated.accounts)
+    assert emulated.token not in noted
+    assert emulated.token not in repr(emulated)
+    assert EmulatedAccount().token != emulated.token
 
 
-def test_it_listens_on_one_address_only(emulator) -> None:
-    port = int(emulator.root_url.rpartition(":")[2])
+def test_it_listens_on_one_address_only(emulated) -> None:
+    port = int(emulated.root_url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
     # A server that listened everywhere would answer here too.
@@ -289,23 +281,23 @@ def test_it_listens_on_one_address_only(emulator) -> None:
 def test_a_quota_that_is_used_up_is_told() -> None:
     account = EmulatedAccount(instances=(EmulatedInstance(usage_limit_seconds=0),))
     with (
-        EmulatedService(backends=[BACKEND], accounts=[account]) as emulator,
-        emulator.client_environment(),
+        EmulatedService(backends=[BACKEND], accounts=[account]) as emulated,
+        emulated.client_environment(),
     ):
-        fields = emulator.runtime_config_fields()
+        fields = emulated.runtime_config_fields()
         del fields["backend_name"]
         service = QiskitRuntimeService(**fields)
         with pytest.warns(UserWarning, match="no more time available"):
             submit(service)
 
 
-def test_the_jobs_of_an_earlier_service_go_on(emulator, service):
+def test_the_jobs_of_an_earlier_service_go_on(emulated, service):
     done = submit(service, job_tags=["kept"], private=True)
     done.result()
-    emulator.faults.end_jobs("Failed", reason="It broke.", code=1234)
+    emulated.faults.end_jobs("Failed", reason="It broke.", code=1234)
     failed = submit(service)
-    left = emulator.jobs
-    with EmulatedService(backends=[BACKEND], accounts=emulator.accounts) as later:
+    left = emulated.jobs
+    with EmulatedService(backends=[BACKEND], accounts=emulated.accounts) as later:
         later.restore_jobs(left)
         with pytest.raises(ConfigurationError, match=f"has a job {done.job_id()} already"):
             later.restore_jobs(left)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,25 +48,16 @@ def isa_circuit(angle: float = 0.5) -> QuantumCircuit:
     return circuit
 
 
-@pytest.fixture
-def emulator() -> Iterator[EmulatedService]:
-    with (
-        EmulatedService(backends=["fake_manila"], seed=11) as service,
-        service.client_environment(),
-    ):
-        yield service
-
-
-def config_of(emulator: EmulatedService, mode: str, **fields: object) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulator.runtime_config_fields(), mode=mode, **fields)
+def config_of(emulated: EmulatedService, mode: str, **fields: object) -> QiskitRuntimeConfig:
+    return QiskitRuntimeConfig(**emulated.runtime_config_fields(), mode=mode, **fields)
 
 
 @pytest.mark.parametrize("primitives", ["classic", "client_side"])
 @pytest.mark.parametrize(("mode", "word"), [("batch", "batch"), ("session", "dedicated")])
 async def test_the_jobs_of_a_flow_run_share_one(
-    prefect_home: Path, emulator: EmulatedService, mode: str, word: str, primitives: str
+    prefect_home: Path, emulated: EmulatedService, mode: str, word: str, primitives: str
 ):
-    config = config_of(emulator, mode, max_time="2m", primitives=primitives)
+    config = config_of(emulated, mode, max_time="2m", primitives=primitives)
 
     @flow
     async def scan() -> list[dict]:
@@ -77,7 +67,7 @@ async def test_the_jobs_of_a_flow_run_share_one(
                 for angle in np.linspace(0, 1, 5)
             )
         )
-        assert emulator.sessions[-1].accepting_jobs is True
+        assert emulated.sessions[-1].accepting_jobs is True
         outputs = [
             await fetch_qiskit_job_result_task(job_reference=reference, runtime_config=config)
             for reference in references
@@ -88,21 +78,21 @@ async def test_the_jobs_of_a_flow_run_share_one(
         return outputs
 
     *outputs, fetched_by_id = await scan()
-    [session] = emulator.sessions
+    [session] = emulated.sessions
     assert (session.mode, session.backend, session.max_ttl) == (word, "fake_manila", 120)
     assert session.accepting_jobs is False
-    assert {job.session_id for job in emulator.jobs} == {session.id}
+    assert {job.session_id for job in emulated.jobs} == {session.id}
     assert {output["job_reference"]["session_id"] for output in outputs} == {session.id}
     assert {output["metadata"]["session_id"] for output in outputs} == {session.id}
     assert fetched_by_id["metadata"]["session_id"] == session.id
 
     await scan()
-    assert len(emulator.sessions) == 2, "another run has one of its own"
-    assert not any(session.accepting_jobs for session in emulator.sessions)
+    assert len(emulated.sessions) == 2, "another run has one of its own"
+    assert not any(session.accepting_jobs for session in emulated.sessions)
 
 
-async def test_mode_job_opens_nothing(prefect_home: Path, emulator: EmulatedService):
-    config = config_of(emulator, "job")
+async def test_mode_job_opens_nothing(prefect_home: Path, emulated: EmulatedService):
+    config = config_of(emulated, "job")
 
     @flow
     async def alone() -> dict:
@@ -110,11 +100,11 @@ async def test_mode_job_opens_nothing(prefect_home: Path, emulator: EmulatedServ
             return await submit_sampler_job_task([isa_circuit()], runtime_config=config)
 
     assert (await alone())["session_id"] is None
-    assert emulator.count("session") == 0
+    assert emulated.count("session") == 0
 
 
-async def test_it_is_closed_when_the_flow_fails(prefect_home: Path, emulator: EmulatedService):
-    config = config_of(emulator, "batch")
+async def test_it_is_closed_when_the_flow_fails(prefect_home: Path, emulated: EmulatedService):
+    config = config_of(emulated, "batch")
 
     @flow
     async def fails() -> None:
@@ -123,14 +113,14 @@ async def test_it_is_closed_when_the_flow_fails(prefect_home: Path, emulator: Em
 
     with pytest.raises(LookupError, match="on purpose"):
         await fails()
-    [batch] = emulator.sessions
+    [batch] = emulated.sessions
     assert batch.accepting_jobs is False
 
 
 async def test_it_is_closed_when_the_flow_is_cancelled(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
     submitted = asyncio.Event()
 
     @flow
@@ -141,17 +131,17 @@ async def test_it_is_closed_when_the_flow_is_cancelled(
 
     running = asyncio.ensure_future(waits_for_ever())
     await submitted.wait()
-    assert emulator.sessions[0].accepting_jobs is True
+    assert emulated.sessions[0].accepting_jobs is True
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert emulator.sessions[0].accepting_jobs is False
+    assert emulated.sessions[0].accepting_jobs is False
 
 
 async def test_it_is_closed_when_the_flow_says_that_it_is_cancelled(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     async def gives_up() -> State:
@@ -161,14 +151,14 @@ async def test_it_is_closed_when_the_flow_says_that_it_is_cancelled(
     state = await gives_up(return_state=True)
     assert state.is_cancelled()
     async with asyncio.timeout(30):
-        while emulator.sessions[0].accepting_jobs:
+        while emulated.sessions[0].accepting_jobs:
             await asyncio.sleep(0.05)
 
 
 async def test_a_retried_run_that_says_it_is_cancelled_closes_the_one_it_had(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
     attempts: list[int] = []
 
     @flow(retries=1)
@@ -177,23 +167,23 @@ async def test_a_retried_run_that_says_it_is_cancelled_closes_the_one_it_had(
         if len(attempts) == 1:
             await submit_sampler_job_task([isa_circuit()], runtime_config=config)
             raise LookupError("on purpose")
-        assert emulator.sessions[0].accepting_jobs is True, "it belongs to the run"
+        assert emulated.sessions[0].accepting_jobs is True, "it belongs to the run"
         return Cancelled(message="not worth going on")
 
     state = await gives_up_later(return_state=True)
     assert state.is_cancelled()
     assert len(attempts) == 2
     async with asyncio.timeout(30):
-        while emulator.sessions[0].accepting_jobs:
+        while emulated.sessions[0].accepting_jobs:
             await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("primitives", ["classic", "auto"])
 @pytest.mark.parametrize("what", ["option", "circuit", "tag"])
 async def test_nothing_is_opened_for_what_is_refused(
-    prefect_home: Path, emulator: EmulatedService, what: str, primitives: str
+    prefect_home: Path, emulated: EmulatedService, what: str, primitives: str
 ):
-    config = config_of(emulator, "session", primitives=primitives)
+    config = config_of(emulated, "session", primitives=primitives)
     circuit = isa_circuit()
     if what == "circuit":
         circuit.h(0)
@@ -208,14 +198,14 @@ async def test_nothing_is_opened_for_what_is_refused(
 
     with pytest.raises(InputError):
         await refused()
-    assert emulator.sessions == ()
-    assert emulator.count("session") == 0
+    assert emulated.sessions == ()
+    assert emulated.count("session") == 0
 
 
 def test_synchronous_flows_and_mapped_tasks_share_one(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     def synchronous() -> list[dict]:
@@ -227,15 +217,15 @@ def test_synchronous_flows_and_mapped_tasks_share_one(
         return [future.result() for future in futures]
 
     references = synchronous()
-    [batch] = emulator.sessions
+    [batch] = emulated.sessions
     assert {reference["session_id"] for reference in references} == {batch.id}
     assert batch.accepting_jobs is False
 
 
 async def test_a_subflow_has_its_own_unless_a_scope_says_otherwise(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     async def step() -> str:
@@ -252,20 +242,20 @@ async def test_a_subflow_has_its_own_unless_a_scope_says_otherwise(
             return [await step(), await step()]
         async with execution_mode(config):
             inside = [await step(), await step(), step_in_a_task.submit().result()]
-            assert emulator.sessions[-1].accepting_jobs is True
-        assert emulator.sessions[-1].accepting_jobs is False
+            assert emulated.sessions[-1].accepting_jobs is True
+        assert emulated.sessions[-1].accepting_jobs is False
         return inside
 
     assert len(set(await steps(scoped=False))) == 2
     assert len(set(await steps(scoped=True))) == 1
-    assert len(emulator.sessions) == 3
-    assert not any(session.accepting_jobs for session in emulator.sessions)
+    assert len(emulated.sessions) == 3
+    assert not any(session.accepting_jobs for session in emulated.sessions)
 
 
 async def test_a_scope_works_outside_of_a_flow_and_closes_on_an_error(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "session")
+    config = config_of(emulated, "session")
 
     async def scoped() -> None:
         async with execution_mode(config):
@@ -274,30 +264,30 @@ async def test_a_scope_works_outside_of_a_flow_and_closes_on_an_error(
 
     with pytest.raises(LookupError):
         await scoped()
-    [session] = emulator.sessions
+    [session] = emulated.sessions
     assert session.accepting_jobs is False
-    assert emulator.jobs[0].session_id == session.id
+    assert emulated.jobs[0].session_id == session.id
 
 
 async def test_a_task_without_a_flow_runs_its_job_by_itself(
-    prefect_home: Path, emulator: EmulatedService, caplog: pytest.LogCaptureFixture
+    prefect_home: Path, emulated: EmulatedService, caplog: pytest.LogCaptureFixture
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
     reference = await submit_sampler_job_task([isa_circuit()], runtime_config=config)
     assert reference["session_id"] is None
-    assert emulator.sessions == ()
+    assert emulated.sessions == ()
     assert "the job runs by itself" in caplog.text
 
 
 async def test_one_that_the_service_has_ended_is_replaced(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     async def goes_on() -> list[str]:
         first = await submit_sampler_job_task([isa_circuit(0.1)], runtime_config=config)
-        fields = emulator.runtime_config_fields()
+        fields = emulated.runtime_config_fields()
         del fields["backend_name"]
         service = QiskitRuntimeService(**fields)
         await asyncio.to_thread(lambda: Batch.from_id(first["session_id"], service).close())
@@ -305,17 +295,17 @@ async def test_one_that_the_service_has_ended_is_replaced(
         return [first["session_id"], second["session_id"]]
 
     sessions = await goes_on()
-    assert [session.id for session in emulator.sessions] == sessions
+    assert [session.id for session in emulated.sessions] == sessions
     assert len(set(sessions)) == 2
-    assert [job.session_id for job in emulator.jobs] == sessions
-    assert not any(session.accepting_jobs for session in emulator.sessions)
+    assert [job.session_id for job in emulated.jobs] == sessions
+    assert not any(session.accepting_jobs for session in emulated.sessions)
 
 
 async def test_nothing_is_submitted_where_none_can_be_opened(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
-    config = config_of(emulator, "batch")
-    emulator.faults.answer("session", status=403, message="no batches on this plan")
+    config = config_of(emulated, "batch")
+    emulated.faults.answer("session", status=403, message="no batches on this plan")
 
     @flow
     async def refused() -> None:
@@ -325,14 +315,14 @@ async def test_nothing_is_submitted_where_none_can_be_opened(
         await refused()
     assert (caught.value.status, caught.value.retryable) == (403, False)
     assert "may have opened" not in str(caught.value)
-    assert emulator.count("submit") == 0
+    assert emulated.count("submit") == 0
 
 
 @pytest.mark.parametrize("fault", ["null", "list", "malformed", "closed"])
 async def test_an_opening_whose_answer_is_lost_is_tried_again(
-    prefect_home: Path, emulator: EmulatedService, monkeypatch: pytest.MonkeyPatch, fault: str
+    prefect_home: Path, emulated: EmulatedService, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    config = config_of(emulator, "session")
+    config = config_of(emulated, "session")
 
     def strike(times: int | None) -> None:
         inject = {
@@ -341,7 +331,7 @@ async def test_an_opening_whose_answer_is_lost_is_tried_again(
             "malformed": lambda faults: faults.malform("session", times=times),
             "closed": lambda faults: faults.close("session", when="after", times=times),
         }
-        inject[fault](emulator.faults)
+        inject[fault](emulated.faults)
 
     @flow
     async def submitting() -> None:
@@ -349,7 +339,7 @@ async def test_an_opening_whose_answer_is_lost_is_tried_again(
 
     strike(1)
     await submitting()
-    assert (emulator.count("submit"), len(emulator.sessions)) == (1, 2)
+    assert (emulated.count("submit"), len(emulated.sessions)) == (1, 2)
     monkeypatch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "0.01")
     strike(None)
     with pytest.raises(SubmissionError, match=r"Opening a session.*No job was submitted") as caught:
@@ -357,29 +347,29 @@ async def test_an_opening_whose_answer_is_lost_is_tried_again(
     assert not isinstance(caught.value, SubmissionUncertainError)
     assert caught.value.retryable is True
     assert "may have opened a session all the same" in str(caught.value)
-    assert emulator.count("submit") == 1
+    assert emulated.count("submit") == 1
 
 
 async def test_a_service_that_does_not_close_it_holds_nobody_up(
-    prefect_home: Path, emulator: EmulatedService, caplog: pytest.LogCaptureFixture
+    prefect_home: Path, emulated: EmulatedService, caplog: pytest.LogCaptureFixture
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     async def goes_on(refused: bool) -> str:
         reference = await submit_sampler_job_task([isa_circuit()], runtime_config=config)
         if refused:
-            emulator.faults.answer("session", status=403)
+            emulated.faults.answer("session", status=403)
         return reference["session_id"]
 
     left_open = await goes_on(refused=True)
     assert f"Batch {left_open} could not be closed" in caplog.text
     await goes_on(refused=False)
-    assert [session.accepting_jobs for session in emulator.sessions] == [True, False]
+    assert [session.accepting_jobs for session in emulated.sessions] == [True, False]
 
     group = ExecutionGroup(config)
     await run_blocking(group.open_on, config.get_backend())
-    emulator.faults.delay(30, "session")
+    emulated.faults.delay(30, "session")
     began = time.monotonic()
     await run_blocking(group.close, seconds=0.1)
     assert time.monotonic() - began < 15
@@ -387,31 +377,31 @@ async def test_a_service_that_does_not_close_it_holds_nobody_up(
 
 
 async def test_one_that_is_not_opened_holds_nobody_up(
-    prefect_home: Path, emulator: EmulatedService, caplog: pytest.LogCaptureFixture
+    prefect_home: Path, emulated: EmulatedService, caplog: pytest.LogCaptureFixture
 ):
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
     group = ExecutionGroup(config)
     backend = config.get_backend()
-    emulator.faults.delay(3.0, "session")
+    emulated.faults.delay(3.0, "session")
     opening = asyncio.create_task(run_blocking(group.open_on, backend))
-    while not emulator.count("session"):
+    while not emulated.count("session"):
         await asyncio.sleep(0.02)
     began = time.monotonic()
     await run_blocking(group.close, seconds=0.1)
     assert time.monotonic() - began < 1.5
     assert "has not answered for 0.1 s to the opening of a batch" in caplog.text
     await opening
-    emulator.faults.clear()
+    emulated.faults.clear()
     await run_blocking(group.close)
-    assert [session.accepting_jobs for session in emulator.sessions] == [False]
+    assert [session.accepting_jobs for session in emulated.sessions] == [False]
 
 
 async def test_a_job_that_is_found_again_names_its_batch(
-    prefect_home: Path, emulator: EmulatedService, tmp_path: Path
+    prefect_home: Path, emulated: EmulatedService, tmp_path: Path
 ):
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    config = config_of(emulator, "batch")
+    config = config_of(emulated, "batch")
 
     @flow
     async def once() -> str:
@@ -423,7 +413,7 @@ async def test_a_job_that_is_found_again_names_its_batch(
     first = await once()
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "another-machine"}):
         assert await once() == first
-    assert len(emulator.sessions) == 1, "a reused job opens nothing"
+    assert len(emulated.sessions) == 1, "a reused job opens nothing"
 
 
 async def test_local_jobs_take_the_mode_and_ignore_it(prefect_home: Path):
@@ -470,7 +460,7 @@ SUBMIT_AND_WAIT = textwrap.dedent(
 
 
 def test_a_process_that_ends_in_good_order_closes_what_it_opened(
-    prefect_home: Path, emulator: EmulatedService
+    prefect_home: Path, emulated: EmulatedService
 ):
     from prefect.settings import PREFECT_API_URL
 
@@ -486,21 +476,21 @@ def test_a_process_that_ends_in_good_order_closes_what_it_opened(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps([emulator.runtime_config_fields(), ending]))
+        process.stdin.write(json.dumps([emulated.runtime_config_fields(), ending]))
         process.stdin.close()
         processes[ending] = process
     for process in processes.values():
         assert process.stdout is not None
         assert process.stdout.readline() == "submitted\n"
-    assert len(emulator.sessions) == 2
-    assert any(session.accepting_jobs for session in emulator.sessions)
+    assert len(emulated.sessions) == 2
+    assert any(session.accepting_jobs for session in emulated.sessions)
     processes["SIGTERM"].terminate()
     for process in processes.values():
         process.wait(timeout=60)
         assert process.stdout is not None
         process.stdout.close()
-    assert not any(session.accepting_jobs for session in emulator.sessions)
-    assert len(emulator.jobs) == 2
+    assert not any(session.accepting_jobs for session in emulated.sessions)
+    assert len(emulated.jobs) == 2
 
 
 @pytest.mark.parametrize("given", [None, "block", {"token": "key-0123456"}], ids=repr)

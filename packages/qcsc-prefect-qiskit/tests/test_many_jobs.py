@@ -22,35 +22,19 @@ from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig
 from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
 from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.services.job_service import PROCESS_TAG, JobRequest
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
 from qcsc_prefect.integrations.qiskit.testing.jobs import Job, Submission
 
-
-@pytest.fixture(scope="module")
-def emulators() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"]) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
+pytestmark = pytest.mark.emulated_service(queued_seconds=math.inf)
 
 
 @pytest.fixture
-def emulated(emulators: EmulatedService) -> EmulatedService:
-    for job in emulators._store.all():
-        emulators._store.delete(job)
-    emulators.faults.clear()
-    emulators.clear_requests()
-    emulators.set_schedule(queued_seconds=math.inf)
-    return emulators
-
-
-@pytest.fixture
-async def service(emulated: EmulatedService) -> RuntimeJobService:
-    config = QiskitRuntimeConfig(**emulated.runtime_config_fields())
+async def service(config: QiskitRuntimeConfig, service: RuntimeJobService) -> RuntimeJobService:
+    """The same with a client that is there already, so that no request of its start is counted."""
     await get_service_pool().service(config)
-    return RuntimeJobService(ConfiguredInstance(emulated.instance, config))
+    return service
 
 
 def another(emulated: EmulatedService, *tags: str) -> Job:

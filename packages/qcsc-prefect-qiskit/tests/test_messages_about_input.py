@@ -215,34 +215,30 @@ def test_words_agree_in_number_and_article():
     assert a_job("sampler") == "a sampler job"
 
 
-async def test_the_service_is_quoted_once_and_with_its_code():
-    with (
-        EmulatedService(backends=["fake_manila"]) as service,
-        service.client_environment(),
-    ):
-        config = QiskitRuntimeConfig(**service.runtime_config_fields(), primitives="classic")
+async def test_the_service_is_quoted_once_and_with_its_code(emulated: EmulatedService):
+    config = QiskitRuntimeConfig(**emulated.runtime_config_fields(), primitives="classic")
 
-        async def fetch(reference: JobReference) -> None:
-            await fetch_job(FetchArguments(reference, None, None, None, None, config))
+    async def fetch(reference: JobReference) -> None:
+        await fetch_job(FetchArguments(reference, None, None, None, None, config))
 
-        with pytest.raises(JobNotFoundError) as unknown:
-            await fetch(job_to_fetch({"submitted_at": "2026-01-05T10:00:00Z"}, job_id="d1c0"))
-        assert str(unknown.value).count("Check ") == 1
-        circuit = QuantumCircuit(1, 1)
-        circuit.measure(0, 0)
-        service.faults.end_jobs("Failed", reason="shots must be positive", code=1003)
-        call = JobArguments(
-            primitive="sampler",
-            pubs=[circuit],
-            runtime_block_name=None,
-            runtime_config=config,
-            shots=None,
-            precision=None,
-            options=None,
-            input_digest=None,
-        )
-        with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):
-            await fetch((await submit_job(call, None)).reference)
+    with pytest.raises(JobNotFoundError) as unknown:
+        await fetch(job_to_fetch({"submitted_at": "2026-01-05T10:00:00Z"}, job_id="d1c0"))
+    assert str(unknown.value).count("Check ") == 1
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    emulated.faults.end_jobs("Failed", reason="shots must be positive", code=1003)
+    call = JobArguments(
+        primitive="sampler",
+        pubs=[circuit],
+        runtime_block_name=None,
+        runtime_config=config,
+        shots=None,
+        precision=None,
+        options=None,
+        input_digest=None,
+    )
+    with pytest.raises(JobFailedError, match=r"shots must be positive.*service code 1003"):
+        await fetch((await submit_job(call, None)).reference)
 
 
 @pytest.mark.parametrize(
@@ -388,18 +384,16 @@ def test_a_value_is_not_said_twice(backend: BackendV2):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_the_service_path_says_which_circuit_is_no_isa_circuit():
+async def test_the_service_path_says_which_circuit_is_no_isa_circuit(emulated, config):
     circuit = QuantumCircuit(5, 1)
     circuit.x(0)
     other = circuit.copy()
     other.h(0)
     for one in (circuit, other):
         one.measure(0, 0)
-    with EmulatedService(backends=["fake_manila"]) as service, service.client_environment():
-        config = QiskitRuntimeConfig(**service.runtime_config_fields())
-        with pytest.raises(InputError) as refused:
-            await run_sampler_task.fn([circuit, other], runtime_config=config)
-        assert not service.jobs
+    with pytest.raises(InputError) as refused:
+        await run_sampler_task.fn([circuit, other], runtime_config=config)
+    assert not emulated.jobs
     assert refused.value.path == "pubs[1]"
 
 
@@ -426,10 +420,10 @@ async def test_what_has_no_effect_without_caching_is_said(
 ):
     for cache_submit in (True, False):
         caplog.clear()
-        with pytest.raises(QiskitRuntimeConfigError):
+        with pytest.raises(ConfigurationError, match="names no backend"):
             await submit_sampler_job_task.fn(
                 [QuantumCircuit(1, 1)],
-                runtime_config=ON_NO_MACHINE,
+                runtime_config=QiskitRuntimeConfig(channel="local"),
                 cache_submit=cache_submit,
                 **given,
             )

@@ -177,15 +177,14 @@ class BusyLab(QiskitRuntimeConfig):
 CALLS: list[tuple[str, bool]] = []
 
 
-async def test_what_a_subclass_has_of_its_own_is_called() -> None:
-    with EmulatedService(backends=["fake_manila"]) as emulated, emulated.client_environment():
-        fields = emulated.runtime_config_fields()
-        pool = ServicePool()
-        CALLS.clear()
-        own = await pool.backend(BusyLab(**fields), "fake_manila")
-        assert CALLS == [("service", False), ("backend", False), ("service", False)]
-        plain = await pool.backend(QiskitRuntimeConfig(**fields), "fake_manila")
-        assert own is not plain
+async def test_what_a_subclass_has_of_its_own_is_called(emulated: EmulatedService) -> None:
+    fields = emulated.runtime_config_fields()
+    pool = ServicePool()
+    CALLS.clear()
+    own = await pool.backend(BusyLab(**fields), "fake_manila")
+    assert CALLS == [("service", False), ("backend", False), ("service", False)]
+    plain = await pool.backend(QiskitRuntimeConfig(**fields), "fake_manila")
+    assert own is not plain
 
 
 async def test_with_prefects_own_policy_a_retried_flow_takes_its_results_again(

@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.engine.sealed_json import sealed, unsealed_json
@@ -29,25 +28,15 @@ from qcsc_prefect.integrations.qiskit import (
     run_sampler_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
 from qcsc_prefect.integrations.qiskit.submitting.submit import JobArguments, SubmitCache, submit_job
 from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
+from .machines import another_machine
+
+pytestmark = pytest.mark.emulated_service(backends=["fake_manila", "fake_lima"])
+
 DELAY = 1.0
 DIGEST = "qiskit-sampler-input-made-by-hand"
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    backends = ["fake_manila", "fake_lima"]
-    with EmulatedService(backends, seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields(backend_name="fake_manila"))
 
 
 def one() -> QuantumCircuit:
@@ -65,12 +54,6 @@ async def submit(config: QiskitRuntimeConfig, *, refresh: bool = False, **more) 
         runtime_config=config,
         cache_submit=True,
         **{"cache_scope": "global", "visibility_delay": DELAY, **more},
-    )
-
-
-def another_machine(folder: Path):
-    return temporary_settings(
-        {PREFECT_HOME: folder, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
     )
 
 

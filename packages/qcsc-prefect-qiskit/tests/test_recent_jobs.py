@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.core.engine.service import ListedJob
 from qcsc_prefect.core.errors import JobError
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.inputs.pubs import coerce_pubs
-from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.services.ibm.listing import PAGE, RawJob
 from qcsc_prefect.integrations.qiskit.services.ibm.recent_jobs import RecentJobs
 from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService
 from qcsc_prefect.integrations.qiskit.services.job_service import JobRequest
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService, JobEnd
+from qcsc_prefect.integrations.qiskit.testing import JobEnd
+
+from .machines import another_machine
+
+pytestmark = pytest.mark.emulated_service(queued_seconds=math.inf)
 
 INPUTS = 6
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        service.set_schedule(queued_seconds=math.inf)
-        yield service
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
-
-
-@pytest.fixture
-def service(emulated: EmulatedService, config) -> RuntimeJobService:
-    return RuntimeJobService(ConfiguredInstance(emulated.instance, config))
 
 
 def turned(number: int) -> QuantumCircuit:
@@ -68,12 +50,6 @@ async def submit_one(config: QiskitRuntimeConfig, number: int) -> dict[str, obje
 async def submit_all(config: QiskitRuntimeConfig) -> list[str]:
     references = await asyncio.gather(*(submit_one(config, number) for number in range(INPUTS)))
     return [str(reference["job_id"]) for reference in references]
-
-
-def another_machine(folder: Path):
-    return temporary_settings(
-        {PREFECT_HOME: folder, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
-    )
 
 
 async def test_they_share_the_searches_before_and_after_them(emulated, service):

@@ -205,24 +205,25 @@ async def test_what_the_client_refuses_opens_nothing(
 
 
 @pytest.mark.parametrize("faulty", ["qubit", "edge"])
-async def test_what_does_not_work_on_the_device_opens_nothing(prefect_home: Path, faulty: str):
-    with EmulatedService(backends=["fake_manila"]) as service, service.client_environment():
-        config = QiskitRuntimeConfig(**service.runtime_config_fields(), mode="session")
-        properties = config.get_backend().properties().to_dict()
-        broken = {"name": "operational", "value": 0, "unit": "", "date": "2026-01-01T00:00:00Z"}
-        if faulty == "qubit":
-            properties["qubits"][1].append(broken)
-        else:
-            for gate in properties["gates"]:
-                if gate["qubits"] == [0, 1]:
-                    gate["parameters"].append(broken)
-        service.faults.replace_body(
-            "properties", json.loads(json.dumps(properties, default=str)), times=None
-        )
-        made = QuantumCircuit(5)
-        made.cx(0, 1)
-        made.measure_all()
-        async with execution_mode(config):
-            with pytest.raises(InputError, match=r"pubs\[0\] refused"):
-                await submit_sampler_job_task([made], runtime_config=config)
-        assert service.sessions == ()
+async def test_what_does_not_work_on_the_device_opens_nothing(
+    prefect_home: Path, emulated: EmulatedService, faulty: str
+):
+    config = QiskitRuntimeConfig(**emulated.runtime_config_fields(), mode="session")
+    properties = config.get_backend().properties().to_dict()
+    broken = {"name": "operational", "value": 0, "unit": "", "date": "2026-01-01T00:00:00Z"}
+    if faulty == "qubit":
+        properties["qubits"][1].append(broken)
+    else:
+        for gate in properties["gates"]:
+            if gate["qubits"] == [0, 1]:
+                gate["parameters"].append(broken)
+    emulated.faults.replace_body(
+        "properties", json.loads(json.dumps(properties, default=str)), times=None
+    )
+    made = QuantumCircuit(5)
+    made.cx(0, 1)
+    made.measure_all()
+    async with execution_mode(config):
+        with pytest.raises(InputError, match=r"pubs\[0\] refused"):
+            await submit_sampler_job_task([made], runtime_config=config)
+    assert emulated.sessions == ()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -119,17 +117,6 @@ def test_a_mistake_made_while_handling_an_outage_is_a_mistake() -> None:
     with pytest.raises(AttributeError) as caught:
         fetch()
     assert classify_qiskit_error(caught.value).answer is RetryAnswer.DO_NOT
-
-
-def test_importing_it_does_not_import_the_client() -> None:
-    program = (
-        "import sys, qcsc_prefect.integrations.qiskit.retry\n"
-        "print([name for name in ('qiskit_ibm_runtime', 'requests') if name in sys.modules])"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert ran.stdout.strip() == "[]"
 
 
 def outage() -> None:

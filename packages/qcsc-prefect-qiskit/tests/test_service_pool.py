@@ -221,21 +221,19 @@ async def test_a_wrong_token_is_told_at_once(
 
 
 @pytest.mark.filterwarnings("ignore:Unable to retrieve IBM Cloud access token")
-async def test_a_key_that_is_revoked_later_is_told_to_all_at_once(pool: ServicePool) -> None:
+@pytest.mark.emulated_service(token_lifetime=8.0)
+async def test_a_key_that_is_revoked_later_is_told_to_all_at_once(
+    emulated: EmulatedService, config: QiskitRuntimeConfig, pool: ServicePool
+) -> None:
     # The client takes a token for expired ten seconds before it is: it asks for one each time.
-    with (
-        EmulatedService(backends=[BACKEND], token_lifetime=8.0) as emulated,
-        emulated.client_environment(),
-    ):
-        config = QiskitRuntimeConfig(**emulated.runtime_config_fields())
-        await pool.call(config, usage)
-        emulated.faults.answer("token", status=400, times=None)
-        emulated.faults.answer("usage", status=401, times=None)
-        calls = [pool.call(config, usage) for _ in range(6)]
-        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 50)
-        for answer in answers:
-            assert isinstance(answer, QiskitRuntimeConfigError)
-            assert classify_qiskit_error(answer).answer is RetryAnswer.DO_NOT
+    await pool.call(config, usage)
+    emulated.faults.answer("token", status=400, times=None)
+    emulated.faults.answer("usage", status=401, times=None)
+    calls = [pool.call(config, usage) for _ in range(6)]
+    answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 50)
+    for answer in answers:
+        assert isinstance(answer, QiskitRuntimeConfigError)
+        assert classify_qiskit_error(answer).answer is RetryAnswer.DO_NOT
 
 
 async def test_a_token_that_could_not_be_renewed_early_is_used_until_it_ends(

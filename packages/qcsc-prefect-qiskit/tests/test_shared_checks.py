@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,25 +10,12 @@ from qiskit import QuantumCircuit
 
 from qcsc_prefect.integrations.qiskit import QiskitRuntimeConfig, submit_sampler_job_task
 from qcsc_prefect.integrations.qiskit.services.connections.service_pool import get_service_pool
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 JOBS = 12
 CHECKS = ("usage", "status")
 #: Nearly what the service says, with a cause for a warning.
 USED_UP = {"usage_limit_reached": True, "usage_limit_seconds": 600, "usage_consumed_seconds": 600}
 PAUSED = {"state": True, "status": "internal", "message": "", "length_queue": 0}
-
-
-@pytest.fixture
-def emulated() -> Iterator[EmulatedService]:
-    with EmulatedService(["fake_manila"], seed=7) as service, service.client_environment():
-        yield service
-    get_service_pool().clear()
-
-
-@pytest.fixture
-def config(emulated: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**emulated.runtime_config_fields())
 
 
 async def submit(config: QiskitRuntimeConfig, number: int) -> object:

@@ -39,11 +39,6 @@ from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import Runtim
 from qcsc_prefect.integrations.qiskit.testing import ACCOUNT_NAME, EmulatedService, JobEnd
 
 
-@pytest.fixture
-def service(emulated: EmulatedService, config: QiskitRuntimeConfig) -> RuntimeJobService:
-    return RuntimeJobService(ConfiguredInstance(emulated.instance, config))
-
-
 def circuit() -> QuantumCircuit:
     circuit = QuantumCircuit(1)
     circuit.x(0)

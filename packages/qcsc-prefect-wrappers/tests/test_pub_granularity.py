@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,19 +34,14 @@ def basis_state(bits: str) -> QuantumCircuit:
 
 
 @pytest.fixture
-def service() -> Iterator[EmulatedService]:
-    with EmulatedService(backends=["fake_manila"]) as service, service.client_environment():
-        yield service
+def config(emulated_service: EmulatedService) -> QiskitRuntimeConfig:
+    fields = emulated_service.runtime_config_fields()
+    return QiskitRuntimeConfig(**fields, primitives="classic")
 
 
-@pytest.fixture
-def config(service: EmulatedService) -> QiskitRuntimeConfig:
-    return QiskitRuntimeConfig(**service.runtime_config_fields(), primitives="classic")
-
-
-def pubs_run(service: EmulatedService) -> list[int]:
+def pubs_run(emulated_service: EmulatedService) -> list[int]:
     """How many PUBs each job on the service holds."""
-    return [len(job.params["pubs"]) for job in service.jobs]
+    return [len(job.params["pubs"]) for job in emulated_service.jobs]
 
 
 async def sample(config: QiskitRuntimeConfig, pubs: list, **more) -> tuple[QCSCPrimitiveJob, dict]:
@@ -67,12 +61,12 @@ def likeliest(result: PrimitiveResult) -> list[str]:
     ]
 
 
-async def test_only_new_pubs_are_submitted(prefect_home: Path, service, config):
+async def test_only_new_pubs_are_submitted(prefect_home: Path, emulated_service, config):
     first, one = await sample(config, [basis_state("00"), basis_state("01"), basis_state("10")])
     second, two = await sample(
         config, [basis_state("10"), basis_state("11"), basis_state("00"), basis_state("01")]
     )
-    assert pubs_run(service) == [3, 1]
+    assert pubs_run(emulated_service) == [3, 1]
     assert likeliest(one["result"]) == ["00", "01", "10"]
     assert likeliest(two["result"]) == ["10", "11", "00", "01"]
     old, new = first.job_id(), second.job_id()
@@ -82,28 +76,32 @@ async def test_only_new_pubs_are_submitted(prefect_home: Path, service, config):
     assert two["result"][2].data.meas == one["result"][0].data.meas, "not sampled again"
 
 
-async def test_nothing_is_submitted_where_all_is_known(prefect_home: Path, service, config):
+async def test_nothing_is_submitted_where_all_is_known(
+    prefect_home: Path, emulated_service, config
+):
     pubs = [basis_state("00"), basis_state("01")]
     _, one = await sample(config, pubs)
     _, two = await sample(config, list(reversed(pubs)))
-    assert pubs_run(service) == [2]
+    assert pubs_run(emulated_service) == [2]
     assert likeliest(two["result"]) == ["01", "00"]
     assert two["job_id"] == one["job_id"]
 
 
-async def test_equal_pubs_in_one_call_are_samples_of_their_own(prefect_home: Path, service, config):
+async def test_equal_pubs_in_one_call_are_samples_of_their_own(
+    prefect_home: Path, emulated_service, config
+):
     superposition = QuantumCircuit(1)
     superposition.sx(0)
     superposition.measure_all()
     _, output = await sample(config, [superposition] * 3)
     _, again = await sample(config, [superposition] * 4)
-    assert pubs_run(service) == [3, 1]
+    assert pubs_run(emulated_service) == [3, 1]
     arrays = [pub.data.meas.array.tobytes() for pub in again["result"]]
     assert len(set(arrays)) == 4
     assert arrays[:3] == [pub.data.meas.array.tobytes() for pub in output["result"]]
 
 
-async def test_a_further_copy_is_a_sample_of_its_own(prefect_home: Path, service, config):
+async def test_a_further_copy_is_a_sample_of_its_own(prefect_home: Path, emulated_service, config):
     superposition = QuantumCircuit(1)
     superposition.sx(0)
     superposition.measure_all()
@@ -111,23 +109,23 @@ async def test_a_further_copy_is_a_sample_of_its_own(prefect_home: Path, service
     for number in (1, 2, 2, 4):
         _, output = await sample(config, [superposition] * number)
         samples.append([pub.data.meas.array.tobytes() for pub in output["result"]])
-    assert pubs_run(service) == [1, 1, 2]
+    assert pubs_run(emulated_service) == [1, 1, 2]
     assert len(set(samples[-1])) == 4
     assert [each == samples[-1][: len(each)] for each in samples] == [True] * 4
 
 
-async def test_the_age_of_the_job_decides(prefect_home: Path, service, config):
+async def test_the_age_of_the_job_decides(prefect_home: Path, emulated_service, config):
     pubs = [basis_state("00"), basis_state("01")]
     _, first = await sample(config, pubs, cache_expiration=timedelta(microseconds=1))
     _, second = await sample(config, pubs[:1], cache_expiration=timedelta(microseconds=1))
-    assert pubs_run(service) == [2, 1]
+    assert pubs_run(emulated_service) == [2, 1]
     _, again = await sample(config, pubs, cache_expiration=timedelta(hours=1))
     old, new = first["job_id"], second["job_id"]
     assert again["metadata"]["job_ids"] == [new, old], "a short limit was that of its call"
-    assert pubs_run(service) == [2, 1]
+    assert pubs_run(emulated_service) == [2, 1]
 
 
-async def test_each_fact_stands_where_it_belongs(prefect_home: Path, service, config):
+async def test_each_fact_stands_where_it_belongs(prefect_home: Path, emulated_service, config):
     await sample(config, [basis_state("00"), basis_state("01")])
     _, output = await sample(config, [basis_state("11"), basis_state("01")])
     metadata = output["metadata"]
@@ -153,9 +151,9 @@ async def test_each_fact_stands_where_it_belongs(prefect_home: Path, service, co
 
 
 async def test_a_job_that_somebody_waits_for_is_not_cancelled(
-    prefect_home: Path, service, config, caplog
+    prefect_home: Path, emulated_service, config, caplog
 ):
-    service.set_schedule(queued_seconds=math.inf)
+    emulated_service.set_schedule(queued_seconds=math.inf)
     pubs = [basis_state("00"), basis_state("01")]
     flags = {"cancel_job_on_cancellation": True}
     # The first flow submits, the second takes a PUB of it, and the first one ends.
@@ -167,41 +165,43 @@ async def test_a_job_that_somebody_waits_for_is_not_cancelled(
     flows[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await flows[0]
-    assert [job.state for job in service.jobs] == ["Queued"]
+    assert [job.state for job in emulated_service.jobs] == ["Queued"]
     assert "somebody else waits for it" in caplog.text
-    service.release_jobs()
+    emulated_service.release_jobs()
     assert likeliest((await flows[1])[1]["result"]) == ["01"]
 
 
 @pytest.mark.parametrize("longer", [True, False], ids=["a longer list", "another list"])
 async def test_pubs_of_a_lost_answer_are_paid_once(
-    prefect_home: Path, service, config, monkeypatch, longer: bool
+    prefect_home: Path, emulated_service, config, monkeypatch, longer: bool
 ):
-    service.faults.hide_new_jobs(3600)
-    service.faults.close("submit", when="after")
+    emulated_service.faults.hide_new_jobs(3600)
+    emulated_service.faults.close("submit", when="after")
     with monkeypatch.context() as patch:
         patch.setenv("QCSC_PREFECT_PATIENCE_SECONDS", "0.0001")  # given up, and not sent again
         with pytest.raises(SubmissionUncertainError):
             await sample(config, [basis_state("00"), basis_state("01")], visibility_delay=0)
-    service.faults.hide_new_jobs(0)
+    emulated_service.faults.hide_new_jobs(0)
     wanted = ["00", "01", "10"] if longer else ["10", "01"]
     _, output = await sample(config, [basis_state(bits) for bits in wanted], visibility_delay=1)
     assert likeliest(output["result"]) == wanted
-    assert pubs_run(service) == [2, 1]
+    assert pubs_run(emulated_service) == [2, 1]
 
 
-async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, service, config):
+async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, emulated_service, config):
     from qcsc_prefect.core.errors import JobFailedError
 
-    service.faults.end_jobs("Failed")
+    emulated_service.faults.end_jobs("Failed")
     with pytest.raises(JobFailedError):
         await sample(config, [basis_state("01")])
     _, output = await sample(config, [basis_state("01")])
     assert likeliest(output["result"]) == ["01"]
-    assert pubs_run(service) == [1, 1]
+    assert pubs_run(emulated_service) == [1, 1]
 
 
-async def test_shots_are_those_that_this_call_asked_for(prefect_home: Path, service, config):
+async def test_shots_are_those_that_this_call_asked_for(
+    prefect_home: Path, emulated_service, config
+):
     one, two, three = basis_state("01"), basis_state("10"), basis_state("11")
     _, mixed = await sample(config, [(one, None, 60), two])
     assert mixed["shots"] is None
@@ -210,7 +210,7 @@ async def test_shots_are_those_that_this_call_asked_for(prefect_home: Path, serv
     _, found = await sample(config, [(one, None, 60)])
     _, alone = await sample(config, [(three, None, 60)])
     _, both = await sample(config, [(one, None, 60), (three, None, 60)])
-    assert pubs_run(service) == [2, 1]
+    assert pubs_run(emulated_service) == [2, 1]
     for output in (found, alone, both):
         assert output["shots"] == output["metadata"]["shots"] == 60
         assert {pub["shots_asked"] for pub in output["metadata"]["pubs"]} == {60}
@@ -221,7 +221,7 @@ async def test_shots_are_those_that_this_call_asked_for(prefect_home: Path, serv
 
 @pytest.mark.parametrize("obstacle", ["a folder", "a loop", "no storage"])
 async def test_a_pub_that_cannot_be_remembered_is_run(
-    prefect_home: Path, service, config, caplog, obstacle: str
+    prefect_home: Path, emulated_service, config, caplog, obstacle: str
 ):
     _, once = await sample(config, [basis_state("01")])
     storage = prefect_home / "storage"
@@ -239,10 +239,10 @@ async def test_a_pub_that_cannot_be_remembered_is_run(
     _, again = await sample(config, [basis_state("01"), basis_state("10")])
     assert [*likeliest(once["result"]), "10"] == likeliest(again["result"])
     assert "could not be stored" in caplog.text
-    assert sum(pubs_run(service)) == 3
+    assert sum(pubs_run(emulated_service)) == 3
 
 
-async def test_the_estimator_does_it_too(prefect_home: Path, service, config):
+async def test_the_estimator_does_it_too(prefect_home: Path, emulated_service, config):
     circuit = basis_state("01").remove_final_measurements(inplace=False)
 
     @flow(name="pub-by-pub")
@@ -259,7 +259,7 @@ async def test_the_estimator_does_it_too(prefect_home: Path, service, config):
 
     assert await estimate(["IZ", "ZI"]) == pytest.approx([-1, 1], abs=0.4)
     assert await estimate(["ZZ", "IZ"]) == pytest.approx([-1, -1], abs=0.4)
-    assert pubs_run(service) == [2, 1]
+    assert pubs_run(emulated_service) == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import logging
 import threading
 import time
-import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +29,6 @@ from qiskit_ibm_runtime.execution_span import DoubleSliceSpan, ExecutionSpans
 from qcsc_prefect.core.metadata import JobMetadata
 from qcsc_prefect.integrations.qiskit.fetching.metadata import METRICS_SECONDS, collect_job_metadata
 from qcsc_prefect.integrations.qiskit.fetching.pub_metadata import describe_pubs
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 METRICS = {
     "timestamps": {
@@ -138,31 +136,26 @@ def test_facts_of_a_job_on_the_service(job, service):
     assert JobMetadata.from_builtins(json.loads(json.dumps(record.to_builtins()))) == record
 
 
-def test_a_real_run_on_the_emulated_service(backend):
-    with (
-        EmulatedService(backends=["fake_manila"], seed=7) as service,
-        service.client_environment(),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        client = QiskitRuntimeService(
-            channel="ibm_quantum_platform",
-            token=service.token,
-            url=service.url,
-            instance=service.instance,
-        )
-        circuit = QuantumCircuit(2, name="bell")
-        circuit.h(0)
-        circuit.cx(0, 1)
-        circuit.measure_all()
-        sampler = SamplerV2(mode=client.backend("fake_manila"))
-        sampler.options.environment.job_tags = ["mine"]
-        job = sampler.run([transpile(circuit, backend)], shots=30)
-        result, job = job.result(), client.job(job.job_id())
-        before = len(service.requests)
-        record = collect_job_metadata(primitive="sampler", job=job, result=result, pubs=[circuit])
-        assert len(service.requests) - before == 1
-    assert (record.tags, record.instance) == (["mine"], service.instance)
+@pytest.mark.filterwarnings("ignore")
+def test_a_real_run_on_the_emulated_service(backend, emulated):
+    client = QiskitRuntimeService(
+        channel="ibm_quantum_platform",
+        token=emulated.token,
+        url=emulated.url,
+        instance=emulated.instance,
+    )
+    circuit = QuantumCircuit(2, name="bell")
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    sampler = SamplerV2(mode=client.backend("fake_manila"))
+    sampler.options.environment.job_tags = ["mine"]
+    job = sampler.run([transpile(circuit, backend)], shots=30)
+    result, job = job.result(), client.job(job.job_id())
+    before = len(emulated.requests)
+    record = collect_job_metadata(primitive="sampler", job=job, result=result, pubs=[circuit])
+    assert len(emulated.requests) - before == 1
+    assert (record.tags, record.instance) == (["mine"], emulated.instance)
     assert record.created <= record.started <= record.pubs[0].started
     assert record.pubs[0].completed <= record.completed
     assert record.pubs[0].shots == 30

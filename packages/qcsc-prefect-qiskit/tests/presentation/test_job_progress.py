@@ -16,13 +16,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from qiskit import QuantumCircuit
 
 from qcsc_prefect.integrations.qiskit import (
-    QiskitRuntimeConfig,
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
 from qcsc_prefect.integrations.qiskit.presentation import JobProgress
 from qcsc_prefect.integrations.qiskit.presentation.progress import FINISH_SECONDS
-from qcsc_prefect.integrations.qiskit.testing import EmulatedService
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -150,26 +148,25 @@ async def test_with_the_api_down_nothing_waits(forwarder, fault):
     assert finish < 3
 
 
-async def test_a_cancelled_fetch_waits_for_no_artifact(forwarder, prefect_home: Path):
+@pytest.mark.emulated_service(queued_seconds=math.inf)
+async def test_a_cancelled_fetch_waits_for_no_artifact(forwarder, prefect_home: Path, config):
     """Ctrl-C ends a temporary server too, and the cancellation is to reach it before it is gone."""
     key = f"p{uuid4().hex[:12]}"
     circuit = QuantumCircuit(1)
     circuit.measure_all()
-    with EmulatedService(queued_seconds=math.inf) as emulated, emulated.client_environment():
-        config = QiskitRuntimeConfig(**emulated.runtime_config_fields())
-        reference = await submit_sampler_job_task.fn([circuit], runtime_config=config)
-        fetch = asyncio.create_task(
-            fetch_qiskit_job_result_task.fn(
-                job_reference=reference, runtime_config=config, artifact_key=key
-            )
+    reference = await submit_sampler_job_task.fn([circuit], runtime_config=config)
+    fetch = asyncio.create_task(
+        fetch_qiskit_job_result_task.fn(
+            job_reference=reference, runtime_config=config, artifact_key=key
         )
-        told = await _until(key, 0)
-        forwarder.swallow()
-        before = time.monotonic()
-        fetch.cancel()
-        await asyncio.wait([fetch])
-        seconds = time.monotonic() - before
-        forwarder.restore()
-        assert fetch.cancelled()
-        assert seconds < FINISH_SECONDS
-        assert await _artifacts(key) == [(0, told)]
+    )
+    told = await _until(key, 0)
+    forwarder.swallow()
+    before = time.monotonic()
+    fetch.cancel()
+    await asyncio.wait([fetch])
+    seconds = time.monotonic() - before
+    forwarder.restore()
+    assert fetch.cancelled()
+    assert seconds < FINISH_SECONDS
+    assert await _artifacts(key) == [(0, told)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -104,15 +102,3 @@ def test_values_that_are_no_number_do_not_stop_the_drawing():
         [PubResult(DataBin(evs=np.array([1.0, np.nan, 2.0]), stds=np.full(3, np.nan), shape=(3,)))]
     )
     _size(draw_estimates(estimates_of(result), caption="", pub_names=["PUB 0"]))
-
-
-def test_neither_pyplot_nor_anything_heavy_is_imported_before_it_is_needed():
-    code = (
-        "import sys\n"
-        "import qcsc_prefect.integrations.qiskit.presentation\n"
-        "import qcsc_prefect.integrations.qiskit.fetching.metadata\n"
-        "heavy = {'numpy', 'matplotlib', 'qiskit', 'qiskit_ibm_runtime'}\n"
-        "print(sorted(heavy & set(sys.modules)))\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
