@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
@@ -35,6 +38,10 @@ def prefect_server(folder: Path) -> Iterator[str]:
                 break
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/api"
+        # Prefect sends both from queues of this process. What it finds in them at the end of the
+        # process it tries to send for ten seconds each, to a server that is gone.
+        EventsWorker.drain_all()
+        APILogWorker.drain_all()
     finally:
         process.terminate()
         process.wait()
