@@ -172,7 +172,11 @@ async def test_the_jobs_of_this_machine_pass(store: LocalJobStore):
     # A result that is damaged is made again: with other samples, but for a seed.
     seeded = request(simulator={"seed_simulator": 7})
     report = await check_vendor(
-        partial(LocalJobService, store), seeded, LocalFaults(store), seconds=PATIENCE
+        partial(LocalJobService, store),
+        seeded,
+        LocalFaults(store),
+        processes=False,  # they are killed in integration-tests/kills
+        seconds=PATIENCE,
     )
     assert report.is_right, str(report)
     assert report.passed == (

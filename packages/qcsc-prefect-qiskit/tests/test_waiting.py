@@ -32,7 +32,7 @@ from qcsc_prefect.integrations.qiskit import (
     fetch_qiskit_job_result_task,
     submit_sampler_job_task,
 )
-from qcsc_prefect.integrations.qiskit.fetching.fetch import fetch as fetching
+from qcsc_prefect.integrations.qiskit.fetching import fetch as fetching
 from qcsc_prefect.integrations.qiskit.services.ibm import result_reading
 from qcsc_prefect.integrations.qiskit.services.ibm.instances import ConfiguredInstance
 from qcsc_prefect.integrations.qiskit.services.ibm.runtime_service import RuntimeJobService

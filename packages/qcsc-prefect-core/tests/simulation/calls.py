@@ -159,6 +159,7 @@ class CallRun:
         fault, share = self._fault("submit")
         if fault is None and self.world.is_out(None):
             fault, share = "lost before", 0.2
+            self.faults.append("submit: outage")
         answer = self._answer()
         reach, back = self._ways()
         if fault == "late":

@@ -234,8 +234,8 @@ MUTANTS = (
     Mutant(
         "duplicates are cancelled without a look at their state",
         "lookup",
-        "        if duplicate.state.is_waiting:\n",
-        "        if True:\n",
+        "        if not duplicate.state.is_waiting:\n",
+        "        if False:\n",
     ),
     Mutant(
         "who trusts a digest cancels jobs of other inputs",

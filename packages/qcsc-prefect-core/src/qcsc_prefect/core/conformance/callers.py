@@ -117,7 +117,9 @@ class Caller(Generic[RequestT]):
         delay = 0.0 if service.shows_jobs_at_once else self.visibility_delay
         identity = identity_of(self.input_name, delay)
         submitter = Submitter(service, patience=_PATIENCE)
-        draft = JobReference(primitive="conformance", tags=[identity.tag])
+        draft = JobReference(
+            primitive="conformance", input_digest=identity.input_digest, tags=[identity.tag]
+        )
         ledger = ledger or FolderLedger(self.ledger_folder)
         submission = await submitter.submit_once(self.request, draft, identity, ledger)
         return submission.reference

@@ -88,8 +88,8 @@ def translate_submission_error(
     return SubmissionUncertainError(
         redacted(
             f"{doing} failed{where}, and a job may have been created: {said} "
-            "Look for the job on the service before submitting again; with cache_submit=True a "
-            "rerun does so by itself."
+            "Look for the job on the service before submitting again; a rerun of what is submitted "
+            "once, with cache_submit=True or submit_once, does so by itself."
         ),
         backend_name=backend_name,
         retry_after=advice.retry_after,

@@ -8,9 +8,12 @@ what runs, the *content digest*, goes along with the job, in its reference and i
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from qcsc_prefect.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +93,23 @@ class SubmissionIdentity:
     visibility_delay: float = DEFAULT_VISIBILITY_DELAY
     chosen: ChosenInput | None = None
     content_prefix: str = "input"
+
+    def __post_init__(self) -> None:
+        """Refuse names under which nothing, or everything, would be found.
+
+        Raises:
+            InputError: If a name is empty or no text, or the visibility delay no number of seconds.
+        """
+        for name in ("key", "tag", "input_digest"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise InputError(f"{name} refused: expected a text, got {value!r:.100}.", path=name)
+        delay: object = self.visibility_delay
+        if not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
+            raise InputError(
+                f"visibility_delay refused: expected seconds, got {delay!r:.100}.",
+                path="visibility_delay",
+            )
 
     @property
     def content_digest(self) -> str | None:

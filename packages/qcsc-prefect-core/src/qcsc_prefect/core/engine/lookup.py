@@ -252,19 +252,8 @@ class SubmissionLookup:
     async def _cancel_duplicate(self, duplicate: ListedJob, kept: ListedJob) -> None:
         if duplicate.job_id in self._named:
             return
-        cancelled = False
-        if duplicate.state.is_waiting:
-            try:
-                cancelled = await self.service.cancel(duplicate.job_id)
-            except NO_ANSWER as error:
-                self._say_not_cancelled(duplicate, kept, error)
-                return
-        self._named.add(duplicate.job_id)
-        if cancelled:
-            self.logger.warning(
-                "Cancelled job %s, a duplicate of job %s", duplicate.job_id, kept.job_id
-            )
-        else:
+        if not duplicate.state.is_waiting:
+            self._named.add(duplicate.job_id)
             self.logger.warning(
                 "Job %s (%s) is a duplicate of job %s and no longer waits in the queue, so it "
                 "was not cancelled",
@@ -272,6 +261,21 @@ class SubmissionLookup:
                 duplicate.state.value,
                 kept.job_id,
             )
+            return
+        try:
+            cancelled = await self.service.cancel(duplicate.job_id)
+        except NO_ANSWER as error:
+            self._say_not_cancelled(duplicate, kept, error)
+            return
+        self._named.add(duplicate.job_id)
+        self.logger.warning(
+            "Cancelled job %s, a duplicate of job %s"
+            if cancelled
+            # By the other machine, most often.
+            else "Job %s, a duplicate of job %s, was cancelled or had ended before",
+            duplicate.job_id,
+            kept.job_id,
+        )
 
     def _say_not_cancelled(self, duplicate: ListedJob, kept: ListedJob, error: Exception) -> None:
         self.logger.warning(

@@ -304,16 +304,26 @@ class SubmissionMemory:
             identity: The submission.
             earlier: Ids of the jobs that it is to replace; None where it is to replace none.
         """
-        chosen = identity.chosen
         try:
             await self._write_intent(identity.key, outstanding=True, earlier=earlier)
-            if chosen is not None:
-                outline = _StoredOutline(content_digest=chosen.content_digest, pubs=chosen.outline)
-                await self.write(_outline_key(identity.key), msgspec.to_builtins(outline))
         except Exception as error:  # noqa: BLE001 - storage raises errors of any kind
             self.logger.warning(
                 "The intent to submit could not be stored (%s: %s); if this process dies before "
                 "the service answers, a rerun may submit the job again",
+                type(error).__name__,
+                error,
+            )
+        if identity.chosen is not None:
+            await self._write_outline(identity.key, identity.chosen)
+
+    async def _write_outline(self, key: str, chosen: ChosenInput) -> None:
+        outline = _StoredOutline(content_digest=chosen.content_digest, pubs=chosen.outline)
+        try:
+            await self.write(_outline_key(key), msgspec.to_builtins(outline))
+        except Exception as error:  # noqa: BLE001 - storage raises errors of any kind
+            self.logger.warning(
+                "What the input consists of could not be stored (%s: %s); another input under the "
+                "same input_digest will be refused without the paths that differ",
                 type(error).__name__,
                 error,
             )

@@ -141,7 +141,8 @@ class Submitter(Sender[RequestT]):
             The job.
 
         Raises:
-            InputError: If the caller chose the digest, and the job ran another input.
+            InputError: If the draft lacks a tag or the digest of the identity, or the caller chose
+                the digest, and the job ran another input.
             JobError: If the service could not be asked whether there is one; nothing was sent.
             SubmissionError: If the service refused the job.
             SubmissionUncertainError: If the answer was lost, and whether there is a job could not
@@ -183,6 +184,7 @@ class Submitter(Sender[RequestT]):
         ledger: Ledger,
     ) -> AsyncIterator[_OneSubmission[RequestT]]:
         """Step 1."""
+        _refuse_other_names(draft, identity)
         async with ledger.lock(identity.key):
             # Its age counts from now.
             created_after = oldest_wanted(identity.lifetime, await self.service.now())
@@ -371,3 +373,19 @@ class _OneSubmission(Generic[RequestT]):
         if await self.memory.record(self.identity.key, reference):
             await self.memory.clear_intent(self.identity)
         return reference
+
+
+def _refuse_other_names(draft: JobReference, identity: SubmissionIdentity) -> None:
+    """Refuse a draft whose job would not be found again under the identity's names."""
+    if identity.tag not in (draft.tags or ()):
+        raise InputError(
+            f"draft.tags refused: {draft.tags!r:.200} lacks that of the identity, "
+            f"{identity.tag!r}, by which the job is found again. Nothing was sent.",
+            path="draft.tags",
+        )
+    if draft.input_digest != identity.input_digest:
+        raise InputError(
+            f"draft.input_digest refused: expected the identity's, {identity.input_digest!r:.200}, "
+            f"got {draft.input_digest!r:.200}. Nothing was sent.",
+            path="draft.input_digest",
+        )

@@ -14,6 +14,7 @@ from qcsc_prefect.core.engine.cancelling import (
 )
 from qcsc_prefect.core.engine.log import ENGINE_LOGGER, RunLogger
 from qcsc_prefect.core.engine.patience import SubmissionPatience
+from qcsc_prefect.core.errors import JobReferenceError, SubmissionUncertainError
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from qcsc_prefect.core.engine.lookup import SubmissionLookup
     from qcsc_prefect.core.engine.service import JobService, ListedJob
-    from qcsc_prefect.core.errors import SubmissionUncertainError
     from qcsc_prefect.core.reference import JobReference
 
 __all__ = ["Sender"]
@@ -53,7 +53,11 @@ class Sender(Generic[RequestT]):
     shield: Shield = nullcontext
 
     async def send(self, request: RequestT, draft: JobReference) -> JobReference:
-        """Send a job, once, and return its reference."""
+        """Send a job, once, and return its reference.
+
+        Raises:
+            SubmissionUncertainError: If it was accepted under a name that no reference can hold.
+        """
         submitted = await self.service.submit(request, draft.tags or ())
         self.logger.info(
             "Submitted %s job %s to %s%s",
@@ -62,13 +66,20 @@ class Sender(Generic[RequestT]):
             submitted.backend_name,
             self.remark,
         )
-        return draft.of_job(
-            submitted.job_id,
-            backend_name=submitted.backend_name,
-            submitted_at=_iso(submitted.submitted_at),
-            session_id=submitted.session_id,
-            instance=self.service.instance,
-        )
+        try:
+            return draft.of_job(
+                submitted.job_id,
+                backend_name=submitted.backend_name,
+                submitted_at=_iso(submitted.submitted_at),
+                session_id=submitted.session_id,
+                instance=self.service.instance,
+            )
+        except JobReferenceError as error:
+            # It is paid for: what an answer lacks must not look like a refusal.
+            raise SubmissionUncertainError(
+                f"The service accepted a job, and its answer cannot be used: {error}",
+                backend_name=draft.backend_name,
+            ) from error
 
     async def uninterrupted(self, submission: Coroutine[Any, Any, JobReference]) -> JobReference:
         """Finish a submission whatever happens to the caller; a job that was sent is recorded."""
