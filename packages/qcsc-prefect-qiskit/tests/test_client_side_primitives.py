@@ -332,6 +332,7 @@ async def test_circuits_that_could_give_no_result_are_refused_before_anything_is
     assert emulated.count("submit") == 0
 
 
+@pytest.mark.filterwarnings("ignore:.* no output classical registers:UserWarning")
 @pytest.mark.parametrize("channel", ["local", None])
 async def test_what_the_native_primitive_runs_without_a_measurement_runs(
     prefect_home: Path, emulated: EmulatedService, channel: str | None
@@ -345,6 +346,7 @@ async def test_what_the_native_primitive_runs_without_a_measurement_runs(
         assert [dict(pub.data) for pub in output["result"][1:]] == [{}] * (len(pubs) - 1)
 
 
+@pytest.mark.filterwarnings("ignore:.* no output classical registers:UserWarning")
 @needs_client_side
 async def test_a_job_of_others_that_gives_no_result_is_no_hang(
     prefect_home: Path, emulated: EmulatedService
@@ -491,6 +493,7 @@ CYCLE.append(CYCLE)
         pytest.param("client_side", CYCLE, marks=needs_client_side),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Callable .* is not JSON serializable:UserWarning")
 @pytest.mark.parametrize("cache_submit", [False, True])
 async def test_metadata_that_cannot_be_sent_are_refused_with_their_key(
     prefect_home: Path,

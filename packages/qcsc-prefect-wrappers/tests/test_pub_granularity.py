@@ -199,6 +199,7 @@ async def test_a_failed_job_does_not_hold_its_pubs(prefect_home: Path, emulated_
     assert pubs_run(emulated_service) == [1, 1]
 
 
+@pytest.mark.filterwarnings("ignore:Specifying different 'shots':DeprecationWarning")
 async def test_shots_are_those_that_this_call_asked_for(
     prefect_home: Path, emulated_service, config
 ):

@@ -72,7 +72,9 @@ class Promises:
         now = self._timeline.now
         key = call.input.key
         intent = call.process.machine.storage.read(0.0, f"{key}-intent")
-        has_intent = intent is not None and intent.get("outstanding") is True
+        # Where machines share a storage and no lock, each may clear the other's.
+        is_shared = self._world.schedule.shares_storage
+        has_intent = intent is not None and (is_shared or intent.get("outstanding") is True)
         if has_intent:
             self._with_intent.add(call.number)
         else:
@@ -96,7 +98,7 @@ class Promises:
         now = self._timeline.now
         since = call.searching_since
         own = job.call is call
-        refreshing = call.plan.refresh
+        refreshing = refreshing_at_all = call.plan.refresh
         replaced = self._replaces.get(call.number)
         if (
             refreshing
@@ -118,7 +120,9 @@ class Promises:
                 f"looked at {looked_at:.1f} s",
             )
         elif self._records.get(call.number) == job.job_id and not had(call, "read"):
-            if job.known_at <= job.created + VISIBILITY_DELAY:
+            # ... and overwrite what says that a refresh was cut short.
+            is_its_own = not (refreshing_at_all and self._world.schedule.shares_storage)
+            if is_its_own and job.known_at <= job.created + VISIBILITY_DELAY:
                 self._break(
                     "nothing is sent where a usable job is on record",
                     f"{call.name} sends a job; {job.job_id} was on record at "

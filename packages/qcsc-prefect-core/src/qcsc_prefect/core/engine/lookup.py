@@ -272,7 +272,7 @@ class SubmissionLookup:
             "Cancelled job %s, a duplicate of job %s"
             if cancelled
             # By the other machine, most often.
-            else "Job %s, a duplicate of job %s, was cancelled or had ended before",
+            else "Job %s, a duplicate of job %s, can no longer be cancelled: it was, or had ended",
             duplicate.job_id,
             kept.job_id,
         )
