@@ -11,7 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from qiskit_ibm_runtime.api.client import RuntimeClient
+# From here, since its own module has another name before 0.51.
+from qiskit_ibm_runtime.qiskit_runtime_service import RuntimeClient
 
 from qcsc_prefect.integrations.qiskit.services.connections.wire import is_submitting
 
