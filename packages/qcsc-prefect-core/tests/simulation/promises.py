@@ -133,6 +133,7 @@ class Promises:
             and job.call.number in self._with_intent
             and not job.is_double
             and job.shown_at <= since + VISIBILITY_DELAY - 0.01
+            and (job.shown_at <= job.created + VISIBILITY_DELAY or not had(call, "read"))
             and not self._world.schedule.shares_storage
         ):
             self._break(
