@@ -101,8 +101,6 @@ async def test_a_connection_refused_before_the_submission(
     emulated: EmulatedService, observed: Observed, tmp_path: Path, way: str, cache_submit: bool
 ):
     gate = Gate(emulated.root_url)
-    # The last question before the submission is held back until the gate is shut.
-    emulated.faults.delay(3600, Endpoint.USAGE, times=1)
 
     async def shut_for_a_while() -> None:
         while not emulated.count(Endpoint.USAGE):
@@ -114,6 +112,8 @@ async def test_a_connection_refused_before_the_submission(
         gate.open()
 
     with connected(emulated, way, tmp_path, root_url=gate.root_url) as config:
+        # A question before the submission is held back until the gate is shut.
+        emulated.faults.delay(3600, Endpoint.USAGE, times=1)
         program = Program(config, emulated, next(_numbers), cache_submit)
         shutting = asyncio.create_task(shut_for_a_while())
         async with asyncio.timeout(LONGEST):
